@@ -1,0 +1,60 @@
+"""One clear error for bad input: what, where, expected against found, and the remedy."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+class InputError(ValueError):
+    """The user's input cannot be used.
+
+    Args:
+        what: one sentence that names the problem.
+        where: the file, folder, record or option that holds it.
+        expected: what would have been right.
+        found: what was there instead.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(
+        self, what: str, *, where: object = "", expected: object = "", found: object = "", remedy: str = ""
+    ) -> None:
+        parts = [what]
+        for name, value in (("where", where), ("expected", expected), ("found", found), ("remedy", remedy)):
+            if str(value):
+                parts.append(f"  {name}: {value}")
+        super().__init__("\n".join(parts))
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """Return the `InputError` in a chain of causes: MONAI wraps what a transform or a config raises."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, InputError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_previous_hook = sys.excepthook
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    found = find_input_error(error)
+    if found is None:
+        _previous_hook(kind, error, trace)
+        return
+    sys.stdout.flush()
+    sys.stderr.write(f"\nInputError: {found}\n")
+    raise SystemExit(2)  # the interpreter takes the exit code of a SystemExit raised in its hook
+
+
+def install_excepthook() -> None:
+    """Make an uncaught `InputError` end the process with its message and exit code 2.
+
+    `python -m monai.bundle run` has no place of its own to catch one, so importing `mdl_monai` installs the
+    hook; every other exception goes to the hook that was there before.
+    """
+    sys.excepthook = _excepthook

@@ -1,0 +1,1 @@
+"""Forward operators, sampling masks and coil maps; knows torch alone."""
