@@ -1,0 +1,1 @@
+"""Networks and layers, one a file; knows physics, never files."""
