@@ -12,7 +12,9 @@ from mdl_monai.physics.masks import sampling_mask
 SIZES = [(32, 32), (21, 30), (18, 27), (33, 19)]
 
 
-def border(height: int, width: int, ratio: float = 0.3, batch: int = 2, mask_type: str = "random2d") -> Tensor:
+def border(
+    height: int, width: int, ratio: float = 0.3, batch: int = 2, mask_type: str = "random2d"
+) -> Tensor:
     """A smooth positive random image's masked k-space with its mask [B, 3, H, W]."""
     rng = np.random.default_rng(0)
     mask = torch.from_numpy(sampling_mask(mask_type, ratio, height, width, rng)).float()

@@ -39,7 +39,9 @@ CASES = {
         lambda: MaskedFourier(_mask(8, 13, batch=3)), (3, 1, 8, 13), True, 1.0
     ),
     "real image, odd x odd": Case(lambda: MaskedFourier(_mask(11, 7), real_image=True), (2, 1, 11, 7), False),
-    "real image, even x even": Case(lambda: MaskedFourier(_mask(6, 10), real_image=True), (1, 2, 6, 10), False),
+    "real image, even x even": Case(
+        lambda: MaskedFourier(_mask(6, 10), real_image=True), (1, 2, 6, 10), False
+    ),
     "weights instead of a mask": Case(
         lambda: MaskedFourier(_mask(6, 9).double() * 0.5), (1, 1, 6, 9), True, 0.5
     ),

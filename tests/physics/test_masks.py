@@ -28,7 +28,9 @@ def test_ratio_is_met_and_the_centre_sampled(mask_type: str, ratio: float, shape
 
 @every_type
 def test_full_sampling_is_the_whole_plane(mask_type: str) -> None:
-    assert make(mask_type, 1.0, 16, 15).mean() > 0.93  # radial lines leave an even grid's first row and column
+    assert (
+        make(mask_type, 1.0, 16, 15).mean() > 0.93
+    )  # radial lines leave an even grid's first row and column
 
 
 @every_type

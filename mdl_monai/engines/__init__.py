@@ -1,0 +1,1 @@
+"""Runs that ignite and MONAI lack; no network in here."""

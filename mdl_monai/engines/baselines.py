@@ -1,0 +1,43 @@
+"""Run the classical baselines on the very cases of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from torch import nn
+
+from mdl_monai.handlers.metrics_table import MetricsTable
+
+
+def run_baselines(
+    baselines: Mapping[str, nn.Module] | None,
+    data_loader: Any,
+    inferer: Inferer,
+    postprocessing: Any,
+    table: MetricsTable,
+    device: torch.device,
+) -> None:
+    """Evaluate each baseline with the evaluator's loader and inferer; its rows join the table.
+
+    Args:
+        baselines: modules without weights with the network's border, by the name in the table; None for none.
+        data_loader, inferer: those of the network's evaluator.
+        postprocessing: what precedes the metrics, saving left out.
+        table: the table of the network's evaluator.
+        device: where to run.
+    """
+    for method, baseline in (baselines or {}).items():
+        table.method = method
+        SupervisedEvaluator(
+            device=device,
+            val_data_loader=data_loader,
+            network=baseline.to(device),
+            inferer=inferer,
+            postprocessing=postprocessing,
+            val_handlers=[table],
+        ).run()
+    table.method = table.network_method

@@ -1,0 +1,1 @@
+"""Handlers: metric tables, pictures, checkpoints, run record."""

@@ -1,0 +1,67 @@
+"""Load a network's weights when a run starts."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from mdl_monai.errors import InputError
+
+
+class LoadWeights:
+    """Handler that loads a plain state_dict into the network, safely and onto the network's device.
+
+    MONAI's `CheckpointLoader` does the same, but a wrong file ends in a traceback.
+
+    Args:
+        path: file of a state_dict, or of a checkpoint of `TrainingCheckpoint`.
+        network: the module to fill.
+    """
+
+    def __init__(self, path: str, network: nn.Module) -> None:
+        self.path, self.network = Path(path), network
+
+    def attach(self, engine: Engine) -> None:
+        """Load before anything runs."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        """Load now.
+
+        Raises:
+            InputError: no such file, no state_dict in it, or one of another architecture.
+        """
+        if not self.path.is_file():
+            raise InputError(
+                "the weights file does not exist",
+                where=self.path,
+                remedy="set --ckpt_path to a trained model.pt",
+            )
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+            raise InputError(
+                "the weights file is not readable", where=self.path, found=str(error).splitlines()[0]
+            ) from error
+        state = content.get("network", content) if isinstance(content, dict) else None
+        if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+            raise InputError(
+                "the weights file holds no state_dict", where=self.path, found=type(content).__name__
+            )
+        network = getattr(self.network, "module", self.network)
+        own = network.state_dict()
+        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
+        wrong += [k for k in state if k not in own]
+        if wrong:
+            raise InputError(
+                "the weights belong to another architecture",
+                where=self.path,
+                expected=f"the {len(own)} tensors of {type(network).__name__} as configured",
+                found=f"{len(state)} tensors; {len(wrong)} do not fit, first {wrong[0]!r}",
+                remedy="give the weights of this network, or set the network's options as in their training",
+            )
+        network.load_state_dict(state)

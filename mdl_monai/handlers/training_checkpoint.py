@@ -1,0 +1,144 @@
+"""Checkpoints that survive a kill, and a training that goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset
+from monai.transforms import Randomizable
+from torch import nn
+
+from mdl_monai.errors import InputError
+from mdl_monai.io.atomic import atomic_path
+
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "model.pt"
+
+logger = logging.getLogger(__name__)
+
+
+def cpu_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Plain contiguous CPU tensors of a network's state_dict, without a data-parallel wrapper's prefix."""
+    state = getattr(module, "module", module).state_dict()
+    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """`torch.save` beside the target, then rename."""
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+class TrainingCheckpoint:
+    """Trainer handler: saves the whole state after each epoch, and resumes from it.
+
+    Every epoch draws its random numbers from the seed, its own number and the process, so what it does depends
+    on the state at its start alone: a run that was stopped and resumed ends in the same weights as one that was
+    not.
+
+    Args:
+        output_dir: receives ``checkpoint.pt`` (all that resuming needs) and ``model.pt`` (the best weights on
+            validation, a plain state_dict of CPU tensors).
+        network, optimizer, lr_scheduler: what is trained.
+        dataset: training set, whose random transforms are seeded.
+        seed: base of the random numbers.
+        resume: go on from ``checkpoint.pt`` if there is one.
+        extra: further objects with ``state_dict`` and ``load_state_dict``, by name.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        dataset: Dataset,
+        seed: int = 0,
+        resume: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.output_dir, self.network, self.seed, self.resume = Path(output_dir), network, seed, resume
+        self.dataset = dataset
+        self.parts = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, **(extra or {})}
+        self.best = float("-inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _seed_epoch(self, engine: Engine) -> None:
+        seed = self.seed + engine.state.epoch + 1_000_003 * _rank()  # processes must not draw alike
+        torch.manual_seed(seed)
+        transform = getattr(self.dataset, "transform", None)
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(seed=seed)
+
+    def _start(self, engine: Engine) -> None:
+        path = self.output_dir / CHECKPOINT_NAME
+        if not self.resume or not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            getattr(self.network, "module", self.network).load_state_dict(state["network"])
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except Exception as error:
+            raise InputError(
+                "the checkpoint does not fit this training",
+                where=path,
+                found=str(error).splitlines()[0],
+                remedy="resume with the options of the first run, or set --resume false or another --output_dir",
+            ) from error
+        self.best = state["best"]
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        logger.info("resumed from %s after epoch %d", path, state["epoch"])
+
+    def _save(self, engine: Engine) -> None:
+        if _rank() > 0:
+            return
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state.update(
+            network=cpu_state(self.network),
+            best=self.best,
+            epoch=engine.state.epoch,
+            iteration=engine.state.iteration,
+        )
+        save_atomically(state, self.output_dir / CHECKPOINT_NAME)
+
+
+class SaveBestWeights:
+    """Validation handler: writes the weights whenever the key metric is the best so far.
+
+    Args:
+        checkpoint: the trainer's handler, which remembers the best figure across a resume.
+        minimise: the key metric is better when smaller.
+    """
+
+    def __init__(self, checkpoint: TrainingCheckpoint, minimise: bool = False) -> None:
+        self.checkpoint, self.minimise = checkpoint, minimise
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the validation evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare and save."""
+        state: Any = engine.state
+        figure = float(state.metrics[state.key_metric_name])
+        score = -figure if self.minimise else figure
+        if score > self.checkpoint.best:
+            self.checkpoint.best = score
+            if _rank() == 0:
+                save_atomically(cpu_state(self.checkpoint.network), self.checkpoint.output_dir / WEIGHTS_NAME)

@@ -1,0 +1,1 @@
+"""Files: records, checks of the input, atomic writing."""

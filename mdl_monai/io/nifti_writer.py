@@ -1,0 +1,35 @@
+"""MONAI's NIfTI writer, made atomic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from monai.data import NibabelWriter
+
+from mdl_monai.io.atomic import atomic_path
+
+
+class AtomicNibabelWriter(NibabelWriter):
+    """`NibabelWriter` whose file is whole or absent, and the old one untouched if writing fails.
+
+    For ``SaveImaged(writer=...)``, as this class or, in a bundle config, as its dotted name in a string:
+    "mdl_monai.io.nifti_writer.AtomicNibabelWriter".
+    """
+
+    def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
+        """Take the affine, and resample to the original one if asked; arguments as in `NibabelWriter`.
+
+        MONAI 1.6.1 calls its resampler even with ``resample=False`` (the default of `SaveImaged`), and that
+        call fails for 2D images; here the array then stays as it is.
+        """
+        if resample:
+            super().set_metadata(meta_dict, resample=True, **options)
+            return
+        _, self.affine, _ = self.get_meta_info(meta_dict)
+
+    def write(self, filename: str | os.PathLike[str], verbose: bool = False, **obj_kwargs: Any) -> None:
+        """Write the data array to ``filename``; arguments as in `NibabelWriter.write`."""
+        with atomic_path(filename) as temporary:
+            super().write(temporary, verbose=verbose, **obj_kwargs)

@@ -1,0 +1,197 @@
+"""Lists of records: from `dataset.json` or a plain folder, with case and subject names, and split by subject."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mdl_monai.errors import InputError
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz")
+
+Record = dict[str, Any]
+
+
+def stem(path: str | Path) -> str:
+    """File name without its image suffix: ``a/b.nii.gz`` to ``b``."""
+    name = Path(path).name
+    for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+def load_records(
+    dataset_dir: str | Path,
+    split: str | Sequence[str],
+    image_key: str = "image",
+    label_key: str | None = None,
+) -> list[Record]:
+    """Records of a data set: paths made absolute, with unique ``case`` and ``subject`` names.
+
+    Args:
+        dataset_dir: folder with a ``dataset.json`` of named lists of records, or a plain folder of image files
+            (then `split` does not matter).
+        split: name of a list, or several names.
+        image_key: key of the image file in a record; it names the case.
+        label_key: key of the reference file, where a record must have one.
+
+    Raises:
+        InputError: no such folder, nothing in it, no such split, a record without its key, a missing file.
+    """
+    folder = Path(dataset_dir).expanduser().resolve()
+    if not folder.is_dir():
+        raise InputError(
+            "the data set folder does not exist",
+            where=folder,
+            remedy="set --dataset_dir to an existing folder",
+        )
+    if (folder / "dataset.json").is_file():
+        records = _listed_records(folder, [split] if isinstance(split, str) else list(split), image_key)
+    else:
+        files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
+        if not files:
+            raise InputError(
+                "the folder holds no images",
+                where=folder,
+                expected=f"a dataset.json, or files ending in {' or '.join(IMAGE_SUFFIXES)}",
+                found=f"{sum(1 for _ in folder.iterdir())} other entries",
+                remedy="set --dataset_dir to the folder that holds them",
+            )
+        records = [{image_key: p.name} for p in files]
+    keys = [image_key] if label_key is None else [image_key, label_key]
+    return _named(_resolved(folder, records, keys), folder, image_key)
+
+
+def _listed_records(folder: Path, splits: list[str], image_key: str) -> list[Record]:
+    listing = folder / "dataset.json"
+    try:
+        content = json.loads(listing.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError("dataset.json is not valid JSON", where=listing, found=error) from error
+    lists = {
+        k: v
+        for k, v in (content.items() if isinstance(content, dict) else [])
+        if isinstance(v, list) and all(isinstance(r, dict) for r in v)
+    }
+    records: list[Record] = []
+    for split in splits:
+        if split not in lists:
+            raise InputError(
+                f"unknown split {split!r}",
+                where=listing,
+                expected=f"one of {', '.join(sorted(lists)) or '(it has no list of records)'}",
+                remedy="name one of them with --split (or --train_split, --val_split)",
+            )
+        records.extend(lists[split])
+    if not records:
+        raise InputError("the split is empty", where=listing, found=", ".join(splits))
+    for number, record in enumerate(records):
+        if image_key not in record:
+            raise InputError(
+                f"record {number} has no {image_key!r}",
+                where=f"{listing}, {', '.join(splits)}",
+                found=f"keys {', '.join(sorted(record))}",
+                remedy="set --image_key to the key of the image file",
+            )
+    return records
+
+
+def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Record]:
+    resolved = []
+    for record in records:
+        new = dict(record)
+        for key in keys:
+            if key not in record:
+                raise InputError(
+                    f"a record has no {key!r}",
+                    where=folder,
+                    found=record,
+                    remedy=f"add it, or set --{key}_key",
+                )
+            path = folder / str(record[key])
+            if not path.is_file():
+                raise InputError(
+                    "a file of the data set is missing",
+                    where=path,
+                    remedy="complete the data set, or take the record out of dataset.json",
+                )
+            new[key] = str(path)
+        resolved.append(new)
+    return resolved
+
+
+def _named(records: list[Record], folder: Path, image_key: str) -> list[Record]:
+    """Add ``case`` (unique file-name stem, else the path with underscores), ``subject`` and its unit."""
+    counts = Counter(stem(r[image_key]) for r in records)
+    for record in records:
+        path = Path(record[image_key])
+        case = stem(path)
+        if counts[case] > 1:
+            relative = path.relative_to(folder) if path.is_relative_to(folder) else path
+            case = "_".join([*relative.parts[:-1], case])
+        record["case"] = case
+        record["subject"] = str(record.get("patient", case))
+        record["subject_unit"] = "patient" if "patient" in record else "case"
+    twice = [case for case, n in Counter(r["case"] for r in records).items() if n > 1]
+    if twice:
+        raise InputError("a file is listed twice", where=folder, found=", ".join(sorted(twice)[:5]))
+    return records
+
+
+def split_by_subject(
+    records: Sequence[Record], fraction: float, seed: int
+) -> tuple[list[Record], list[Record]]:
+    """Set the records of a random `fraction` of the subjects (at least one) aside: (the rest, set aside).
+
+    Raises:
+        InputError: fraction outside (0, 1), or fewer than two subjects.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(
+            "val_fraction must lie between 0 and 1", found=fraction, remedy="set --val_fraction 0.15"
+        )
+    subjects = sorted({r["subject"] for r in records})
+    if len(subjects) < 2:
+        raise InputError(
+            "training needs two subjects or more to set some aside for validation",
+            found=f"{len(subjects)} subject",
+            remedy="name a validation list with --val_split",
+        )
+    random.Random(seed).shuffle(subjects)
+    aside = set(subjects[: max(1, min(len(subjects) - 1, round(fraction * len(subjects))))])
+    return [r for r in records if r["subject"] not in aside], [r for r in records if r["subject"] in aside]
+
+
+def train_val_records(
+    dataset_dir: str | Path,
+    train_split: str | Sequence[str],
+    val_split: str | Sequence[str] | None,
+    val_fraction: float,
+    seed: int,
+    image_key: str = "image",
+    label_key: str | None = None,
+) -> dict[str, list[Record]]:
+    """``{"train": records, "val": records}``; without `val_split`, a seeded fraction of the training subjects.
+
+    Raises:
+        InputError: as :func:`load_records`; also where a subject is in both lists.
+    """
+    train = load_records(dataset_dir, train_split, image_key, label_key)
+    if not val_split:
+        train, val = split_by_subject(train, val_fraction, seed)
+        return {"train": train, "val": val}
+    val = load_records(dataset_dir, val_split, image_key, label_key)
+    both = {r["subject"] for r in train} & {r["subject"] for r in val}
+    if both:
+        raise InputError(
+            "training and validation share subjects",
+            where=dataset_dir,
+            found=", ".join(sorted(both)[:5]),
+            remedy="name lists that do not",
+        )
+    return {"train": train, "val": val}

@@ -1,0 +1,1 @@
+"""Metrics by case, and their summary over cases with intervals over subjects."""

@@ -1,0 +1,52 @@
+"""Image quality of a reconstruction, slice by slice, with the conventions of the compressive-sensing papers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from monai.metrics import SSIMMetric
+from torch import Tensor
+
+SSIM_WINDOW = 11  # pixels; smaller images have no SSIM
+
+
+def slices_of(image: Tensor) -> Tensor:
+    """[1, H, W] or [1, H, W, D] to [D, 1, H, W]."""
+    return image[None] if image.ndim == 3 else image.permute(3, 0, 1, 2)
+
+
+def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
+    """PSNR (dB), NMSE and SSIM of one case, each the mean over its slices.
+
+    Each slice is divided by the reference slice's own maximum, so the peak is 1: PSNR = -10 log10 mean((|x| -
+    g)^2) without clipping, NMSE = ||x - g|| / ||g||, SSIM with an 11 x 11 Gaussian window (sigma 1.5). Slices
+    whose reference is empty have no figure and are left out.
+
+    Args:
+        pred: reconstruction, [1, H, W] or [1, H, W, D].
+        label: reference of the same shape.
+
+    Returns:
+        ``{"psnr", "nmse", "ssim"}``; NaN where no slice has one.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if pred.shape != label.shape:
+        raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
+    x, g = slices_of(torch.as_tensor(pred).double().abs()), slices_of(torch.as_tensor(label).double())
+    peak = g.amax(dim=(1, 2, 3))
+    keep = peak > 0
+    if not keep.any():
+        return {"psnr": math.nan, "nmse": math.nan, "ssim": math.nan}
+    x, g = x[keep] / peak[keep, None, None, None], g[keep] / peak[keep, None, None, None]
+    error = (x - g).square()
+    psnr = -10 * torch.log10(error.mean(dim=(1, 2, 3)))
+    nmse = (error.sum(dim=(1, 2, 3)) / g.square().sum(dim=(1, 2, 3))).sqrt()
+    ssim = math.nan
+    if min(g.shape[-2:]) >= SSIM_WINDOW:
+        by_slice: Any = SSIMMetric(spatial_dims=2, data_range=1.0, win_size=SSIM_WINDOW)(x.float(), g.float())
+        ssim = by_slice.mean().item()
+    return {"psnr": psnr.mean().item(), "nmse": nmse.mean().item(), "ssim": ssim}

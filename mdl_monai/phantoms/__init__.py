@@ -1,0 +1,1 @@
+"""The seeded head phantom, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Flattened configs, new-bundle skeleton, checks and generated tables."""

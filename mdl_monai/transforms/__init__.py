@@ -1,0 +1,1 @@
+"""MONAI dictionary transforms over physics and io."""

@@ -1,0 +1,63 @@
+"""Load the image of a record, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
+
+from mdl_monai.errors import InputError
+from mdl_monai.io.check_input import check_header, check_input
+from mdl_monai.io.records import stem
+
+
+class LoadInputd(MapTransform):
+    """Load image files channel first, refusing what would give nonsense (see `check_input`).
+
+    The record's ``case`` goes into the image's metadata, where the saved file takes its name from
+    (`case_file_name`).
+
+    Args:
+        keys: file names in the record.
+        spatial_dims: allowed numbers of spatial axes.
+        reader: MONAI image reader; chosen by the file's suffix if None.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, spatial_dims: Sequence[int] = (2, 3), reader: str | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.spatial_dims = tuple(spatial_dims)
+        self._load = LoadImage(reader=reader, image_only=True)
+        self._channel_first = EnsureChannelFirst(strict_check=False)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Record with file names to record with images [1, H, W] or [1, H, W, D], float32 `MetaTensor`.
+
+        Raises:
+            InputError: a file that is missing, unreadable or no image.
+        """
+        record = dict(data)
+        for key in self.key_iterator(record):
+            path = record[key]
+            check_header(path, self.spatial_dims)
+            try:
+                image: Any = self._load(path)
+            except Exception as error:
+                raise InputError("the image file cannot be read", where=path, found=error) from error
+            if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:
+                image = image[..., 0]
+            if image.ndim in self.spatial_dims:
+                image.meta["original_channel_dim"] = "no_channel"
+            image = self._channel_first(image)
+            check_input(image, where=path, spatial_dims=self.spatial_dims)
+            image.meta["case"] = record.get("case", stem(path))
+            record[key] = image
+        return record
+
+
+def case_file_name(metadata: Mapping[str, Any], saver: Any) -> dict[str, Any]:
+    """`output_name_formatter` of `SaveImaged`: the file is named after the case."""
+    return {"subject": str(metadata["case"]), "idx": None}

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.transforms import Compose, RandGaussianNoised
+from torch import nn
+
+from mdl_monai.errors import InputError
+from mdl_monai.handlers.gradient_guard import GradientGuard
+from mdl_monai.handlers.training_checkpoint import SaveBestWeights, TrainingCheckpoint
+
+
+class Stop(Exception):
+    """A kill in mid-training."""
+
+
+def train(
+    folder: Path, epochs: int, resume: bool = False, stop_in_epoch: int = 0, width: int = 3
+) -> nn.Module:
+    torch.manual_seed(1)
+    data = [{"image": torch.full((3,), float(n)), "label": torch.tensor([2.0 * n])} for n in range(7)]
+    dataset = Dataset(data, Compose([RandGaussianNoised("image", prob=0.7)]))
+    network = nn.Sequential(nn.Linear(width, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=6 * 4)
+    checkpoint = TrainingCheckpoint(
+        str(folder), network, optimizer, scheduler, dataset, seed=5, resume=resume
+    )
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(dataset, batch_size=2, shuffle=True),
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        train_handlers=[
+            checkpoint,
+            LrScheduleHandler(scheduler, epoch_level=False, print_lr=False),
+            GradientGuard(network, 10.0),
+        ],
+    )
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def stop(engine: SupervisedTrainer) -> None:
+        if stop_in_epoch and engine.state.epoch == stop_in_epoch and engine.state.iteration % 4 == 2:
+            raise Stop
+
+    trainer.run()
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_killed_and_resumed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
+    straight = train(tmp_path / "a", 6)
+    with pytest.raises(Stop):
+        train(tmp_path / "b", 6, stop_in_epoch=4)
+    resumed = train(tmp_path / "b", 6, resume=True)
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_without_resume_a_checkpoint_is_not_read(tmp_path: Path) -> None:
+    first = train(tmp_path, 2)
+    again = train(tmp_path, 2)
+    assert torch.equal(first[0].weight, again[0].weight)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, 1)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["network"].pop("0.bias")
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"(?s)does not fit this training.*checkpoint\.pt.*--resume false"):
+        train(tmp_path, 2, resume=True)
+
+
+def test_best_weights_are_kept_and_plain(tmp_path: Path) -> None:
+    network = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    checkpoint = TrainingCheckpoint(str(tmp_path), network, optimizer, None, Dataset([]))
+    save = SaveBestWeights(checkpoint)
+
+    class Engine:
+        class state:  # noqa: N801
+            key_metric_name = "val_psnr"
+            metrics = {"val_psnr": 0.0}  # noqa: RUF012
+
+    for figure in (30.0, 32.0, 31.0):
+        nn.init.constant_(network.weight, figure)
+        Engine.state.metrics["val_psnr"] = figure
+        save(Engine)  # type: ignore[arg-type]
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert set(saved) == {"weight", "bias"} and saved["weight"].device.type == "cpu"
+    assert (saved["weight"] == 32.0).all() and checkpoint.best == 32.0
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training() -> None:
+    network = nn.Linear(2, 1)
+    network.weight.grad = torch.full_like(network.weight, float("nan"))
+
+    class Engine:
+        class state:  # noqa: N801
+            epoch, iteration = 3, 41
+
+    with pytest.raises(InputError, match="(?s)training broke down.*epoch 3, iteration 41.*--learning_rate"):
+        GradientGuard(network)(Engine)  # type: ignore[arg-type]
+
+
+def test_the_gradient_is_clipped() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    network.weight.grad = torch.tensor([[3.0, 4.0]])
+    GradientGuard(network, max_norm=1.0)(None)  # type: ignore[arg-type]
+    torch.testing.assert_close(network.weight.grad, torch.tensor([[0.6, 0.8]]), atol=1e-5, rtol=1e-5)

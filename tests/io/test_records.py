@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mdl_monai.errors import InputError
+from mdl_monai.io.records import load_records, split_by_subject, train_val_records
+
+
+def make(folder: Path, content: dict) -> Path:
+    for records in content.values():
+        for record in records if isinstance(records, list) else []:
+            for name in record.values():
+                if str(name).endswith(".nii.gz"):
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).touch()
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_records_get_absolute_paths_a_case_and_a_subject(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        {"name": "set", "test": [{"image": "a/x.nii.gz", "patient": 7}], "more": [{"image": "a/y.nii.gz"}]},
+    )
+    first, second = load_records(tmp_path, ["test", "more"])
+    assert first["image"] == str(tmp_path / "a" / "x.nii.gz")
+    assert (first["case"], first["subject"], first["subject_unit"]) == ("x", "7", "patient")
+    assert (second["case"], second["subject"], second["subject_unit"]) == ("y", "y", "case")
+
+
+def test_equal_file_names_in_two_folders_give_two_cases(tmp_path: Path) -> None:
+    make(tmp_path, {"test": [{"image": "a/x.nii.gz"}, {"image": "b/x.nii.gz"}]})
+    assert [r["case"] for r in load_records(tmp_path, "test")] == ["a_x", "b_x"]
+
+
+def test_a_plain_folder_is_read_in_order(tmp_path: Path) -> None:
+    for name in ("b.nii", "a.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [r["case"] for r in load_records(tmp_path, "anything")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "split", "message"),
+    [
+        ({"test": []}, "test", "the split is empty"),
+        ({"test": [{"image": "x.nii.gz"}]}, "tset", "unknown split 'tset'.*expected: one of test.*--split"),
+        ({"test": [{"mr": "x.nii.gz"}]}, "test", "record 0 has no 'image'.*keys mr.*--image_key"),
+        ({"test": [{"image": "x.nii.gz"}, {"image": "x.nii.gz"}]}, "test", "listed twice"),
+    ],
+)
+def test_a_bad_list_is_refused_with_its_remedy(
+    tmp_path: Path, content: dict, split: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        load_records(make(tmp_path, content), split)
+
+
+def test_a_missing_file_folder_or_broken_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="(?s)holds no images.*expected: a dataset.json"):
+        load_records(tmp_path, "test")
+    with pytest.raises(InputError, match="(?s)folder does not exist.*nowhere"):
+        load_records(tmp_path / "nowhere", "test")
+    (tmp_path / "dataset.json").write_text('{"test": [{"image": "gone.nii.gz"}]}')
+    with pytest.raises(InputError, match=r"(?s)file of the data set is missing.*gone\.nii\.gz"):
+        load_records(tmp_path, "test")
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_records(tmp_path, "test")
+
+
+def test_a_split_by_subject_shares_none_and_repeats_with_its_seed(tmp_path: Path) -> None:
+    records = [{"image": f"{n}.nii.gz", "subject": f"p{n // 5}"} for n in range(50)]
+    train, val = split_by_subject(records, 0.15, seed=1)
+    assert len({r["subject"] for r in val}) == 2 and len(train) == 40
+    assert not {r["subject"] for r in train} & {r["subject"] for r in val}
+    assert split_by_subject(records, 0.15, seed=1) == (train, val)
+    assert any(split_by_subject(records, 0.15, seed=n)[1] != val for n in range(2, 6))
+
+
+def test_too_few_subjects_or_a_bad_fraction_are_refused() -> None:
+    with pytest.raises(InputError, match="two subjects or more"):
+        split_by_subject([{"subject": "a"}, {"subject": "a"}], 0.5, 0)
+    with pytest.raises(InputError, match="(?s)val_fraction.*found: 2"):
+        split_by_subject([{"subject": "a"}, {"subject": "b"}], 2, 0)
+
+
+def test_training_takes_named_validation_lists_or_sets_subjects_aside(tmp_path: Path) -> None:
+    train = [{"image": f"t{n}.nii.gz", "patient": f"p{n // 2}"} for n in range(8)]
+    make(tmp_path, {"train": train, "val": [{"image": "v.nii.gz", "patient": "p9"}], "leak": train[:1]})
+    named = train_val_records(tmp_path, "train", "val", 0.15, 0)
+    assert (len(named["train"]), len(named["val"])) == (8, 1)
+    drawn = train_val_records(tmp_path, ["train"], None, 0.25, 0)
+    assert (len(drawn["train"]), len(drawn["val"])) == (6, 2)
+    with pytest.raises(InputError, match="(?s)share subjects.*p0"):
+        train_val_records(tmp_path, "train", "leak", 0.15, 0)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from mdl_monai.errors import InputError, find_input_error
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_message_says_what_where_expected_found_and_remedy() -> None:
+    error = InputError("the mask is empty", where="m.npz", expected="a point", found=0, remedy="draw one")
+    assert str(error).splitlines() == [
+        "the mask is empty",
+        "  where: m.npz",
+        "  expected: a point",
+        "  found: 0",
+        "  remedy: draw one",
+    ]
+
+
+def test_an_uncaught_input_error_ends_with_code_2_and_no_traceback() -> None:
+    ended = run("from mdl_monai import InputError\nraise InputError('bad', remedy='mend it')")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr and "bad\n  remedy: mend it" in ended.stderr
+
+
+def test_a_wrapped_input_error_is_found() -> None:
+    ended = run(
+        "from mdl_monai import InputError\n"
+        "try:\n    raise InputError('deep inside')\n"
+        "except InputError as e:\n    raise RuntimeError('applying transform') from e"
+    )
+    assert (
+        ended.returncode == 2 and "deep inside" in ended.stderr and "applying transform" not in ended.stderr
+    )
+
+
+def test_any_other_error_keeps_its_traceback_and_code() -> None:
+    ended = run("import mdl_monai\nraise RuntimeError('a bug')")
+    assert ended.returncode == 1 and "Traceback" in ended.stderr
+
+
+def test_a_chain_without_input_error_gives_none() -> None:
+    error = RuntimeError("a")
+    error.__cause__ = KeyError("b")
+    assert find_input_error(error) is None
