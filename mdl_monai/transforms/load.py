@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,10 @@ class LoadInputd(MapTransform):
     ) -> None:
         super().__init__(keys)
         self.spatial_dims = tuple(spatial_dims)
-        self._load = LoadImage(reader=reader, image_only=True)
+        with warnings.catch_warnings():
+            # MONAI 1.6 warns in every run that its optional GPU decoder of DICOM is not installed
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            self._load = LoadImage(reader=reader, image_only=True)
         self._channel_first = EnsureChannelFirst(strict_check=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

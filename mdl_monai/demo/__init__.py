@@ -1,0 +1,1 @@
+"""`python -m mdl_monai.demo`: every bundle on embedded data, and a page to look at."""

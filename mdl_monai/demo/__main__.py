@@ -1,0 +1,87 @@
+"""Run every bundle's evaluation through `python -m monai.bundle run` and write a page with what came out.
+
+    python -m mdl_monai.demo [--output_dir demo_output] [--bundles_dir bundles]
+
+With MDL_DATA_ROOT set, the bundles run on the real data sets below it, else on embedded inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mdl_monai.demo.inputs import SPLIT, write_inputs
+from mdl_monai.demo.page import BundleResult, write_page
+from mdl_monai.errors import InputError
+
+
+def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> BundleResult:
+    """Evaluate one bundle with its baselines; what it needs is in its ``configs/demo.yaml``.
+
+    Raises:
+        InputError: the real data is not there, or the bundle's command failed.
+    """
+    demo: dict[str, Any] = yaml.safe_load((bundle / "configs" / "demo.yaml").read_text())
+    if data_root is None:
+        dataset_dir, split = output_dir / "inputs", SPLIT
+        module, function = demo["embedded_inputs"].rsplit(".", 1)
+        write_inputs(getattr(importlib.import_module(module), function), dataset_dir)
+    else:
+        dataset_dir, split = data_root / demo["real_dataset"], demo["real_split"]
+        if not dataset_dir.is_dir():
+            raise InputError(
+                "the real data set is missing",
+                where=dataset_dir,
+                remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to run on embedded data",
+            )
+    configs = [str(bundle / "configs" / f"{name}.yaml") for name in ("common", "inference", "evaluate")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs)]
+    options = {
+        "meta_file": bundle / "configs" / "metadata.json",
+        "logging_file": bundle / "configs" / "logging.conf",
+        "bundle_root": bundle,
+        "dataset_dir": dataset_dir,
+        "split": split,
+        "output_dir": output_dir,
+        "baselines": "true",
+        **demo.get("options", {}),
+    }
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    shown = shlex.join(["python", *command[1:]])
+    print(f"\n{shown}\n", flush=True)  # noqa: T201
+    start = time.perf_counter()
+    ended = subprocess.run(command)
+    if ended.returncode:
+        raise InputError("a bundle of the demo failed", where=bundle, found=f"exit code {ended.returncode}")
+    return BundleResult(bundle, demo, output_dir, dataset_dir, split, shown, time.perf_counter() - start)
+
+
+def main() -> None:
+    """Parse the command line and run the demo."""
+    parser = argparse.ArgumentParser(prog="python -m mdl_monai.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_output"))
+    parser.add_argument("--bundles_dir", type=Path, default=Path("bundles"))
+    options = parser.parse_args()
+    bundles = sorted(p.parents[1] for p in options.bundles_dir.glob("*/configs/demo.yaml"))
+    if not bundles:
+        raise InputError(
+            "no bundle to show", where=options.bundles_dir, remedy="run it from the project's folder"
+        )
+    root = os.environ.get("MDL_DATA_ROOT")
+    results = [run_bundle(b, options.output_dir / b.name, Path(root) if root else None) for b in bundles]
+    page = write_page(options.output_dir / "index.html", results)
+    print(f"\nopen {page}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A small phantom data set, and ways to run a bundle as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mdl_monai.phantoms.head import head_phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slices of six subjects (train, test) and a thin volume with an odd size and an oblique affine."""
+    folder = tmp_path_factory.mktemp("phantom set")
+    listing: dict[str, list[dict[str, str]]] = {"train": [], "val": [], "test": [], "volume": []}
+    for subject, split in enumerate(["train", "train", "train", "val", "test", "test"]):
+        head = head_phantom(subject, (64, 64, 2), (3.3, 3.3, 20.0)).mr
+        for z in range(2):
+            name = f"p{subject}_z{z}.nii.gz"
+            nib.save(nib.Nifti1Image(head[..., z].numpy() * 800, np.eye(4)), folder / name)
+            listing[split].append({"image": name, "patient": f"p{subject}"})
+    affine = np.array([[2.0, 0.3, 0, -40], [-0.3, 2.0, 0.1, 12], [0, -0.2, 5.0, 7], [0, 0, 0, 1]])
+    volume = head_phantom(6, (45, 38, 3), (4.6, 5.5, 20.0)).mr.numpy() * 1200
+    nib.save(nib.Nifti1Image(volume.astype(np.float32), affine), folder / "thick.nii.gz")
+    listing["volume"].append({"image": "thick.nii.gz", "patient": "p6"})
+    (folder / "dataset.json").write_text(json.dumps(listing))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_bundle() -> Run:
+    """Run `python -m monai.bundle run` on a bundle's sources: (name, overlays, options) to the ended process."""
+
+    def run(
+        name: str, overlays: list[str], launcher: tuple[str, ...] = ("-m", "monai.bundle"), **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        configs = ROOT / "bundles" / name / "configs"
+        files = [str(configs / f"{overlay}.yaml") for overlay in ["common", *overlays]]
+        command = [sys.executable, "-W", "ignore", *launcher, "run", "--config_file", str(files)]
+        options = {
+            "meta_file": configs / "metadata.json",
+            "bundle_root": configs.parent,
+            "progress": "false",
+            **options,
+        }
+        for key, value in options.items():
+            command += [f"--{key.replace('__', '#')}", str(value)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    return run
