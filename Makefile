@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/installed.stamp
 INSTALLED_EXTRAS := $(VENV)/installed_extras.stamp
 BUNDLES := $(patsubst %/configs/metadata.json,%,$(wildcard bundles/*/configs/metadata.json))
 GPUS ?= 1
+# Threads that wait for one another do not spin: on a busy machine spinning costs more than it saves.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 # $(call quote,TEXT): one word of the shell, whatever TEXT holds; $(call option,NAME,VALUE): nothing if no VALUE
 quote = '$(subst ','\'',$(1))'
