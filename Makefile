@@ -43,7 +43,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): name another by PYTHON=<command>" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "the virtual environment could not be made: install Python's venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
 	@echo 'installing into $(VENV), which takes some minutes the first time'
-	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev]"
+	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,tensorboard]"
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED)

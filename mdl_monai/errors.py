@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import TracebackType
 
@@ -33,6 +34,9 @@ def find_input_error(error: BaseException | None) -> InputError | None:
     while error is not None and id(error) not in seen:
         if isinstance(error, InputError):
             return error
+        in_worker = re.search(r"mdl_monai\.errors\.InputError: (.+?)(?=\n\n|\Z)", str(error), re.DOTALL)
+        if in_worker:  # a loader's worker process hands over the text of its traceback alone
+            return InputError(in_worker[1])
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None

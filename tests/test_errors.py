@@ -43,6 +43,15 @@ def test_any_other_error_keeps_its_traceback_and_code() -> None:
     assert ended.returncode == 1 and "Traceback" in ended.stderr
 
 
+def test_an_input_error_in_the_text_of_a_worker_is_found() -> None:
+    text = (
+        "Caught RuntimeError in DataLoader worker process 0.\nTraceback (most recent call last):\n  ...\n"
+        "mdl_monai.errors.InputError: the mask is empty\n  where: m.npz\n\nThe above exception was the direct cause"
+    )
+    found = find_input_error(RuntimeError(text))
+    assert str(found) == "the mask is empty\n  where: m.npz"
+
+
 def test_a_chain_without_input_error_gives_none() -> None:
     error = RuntimeError("a")
     error.__cause__ = KeyError("b")

@@ -40,7 +40,13 @@ def write_mr_slices(folder: Path) -> list[dict[str, str]]:
     for name in ("examples_overlay", "MR_small"):
         scan = pydicom.dcmread(str(get_testdata_file(f"{name}.dcm", download=False)))
         records.append(
-            _save(folder, name.lower(), scan.pixel_array, f"{REAL}: MR among pydicom's test files", name)
+            _save(
+                folder,
+                name.lower(),
+                scan.pixel_array.T[:, ::-1],
+                f"{REAL}: MR among pydicom's test files",
+                name,
+            )
         )
     for subject in (0, 1):
         head = head_phantom(subject, (256, 256, 1), (0.9, 0.9, 5.0)).mr[..., 0]

@@ -69,8 +69,10 @@ def _pictures(result: BundleResult) -> str:
     }
     figures = []
     for picture in sorted((result.output_dir / "pictures").glob("*.png")):
+        if picture.stem not in origins:  # of an earlier run on other inputs
+            continue
         source = picture.relative_to(result.output_dir.parent).as_posix()
-        caption = f"{picture.stem}: {origins.get(picture.stem, '')}"
+        caption = f"{picture.stem}: {origins[picture.stem]}"
         figures.append(
             f'<figure><img src="{escape(source)}" alt="{escape(caption)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"

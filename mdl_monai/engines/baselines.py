@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from ignite.handlers.tqdm_logger import ProgressBar
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from torch import nn
@@ -20,6 +21,7 @@ def run_baselines(
     postprocessing: Any,
     table: MetricsTable,
     device: torch.device,
+    progress: bool = False,
 ) -> None:
     """Evaluate each baseline with the evaluator's loader and inferer; its rows join the table.
 
@@ -29,6 +31,7 @@ def run_baselines(
         postprocessing: what precedes the metrics, saving left out.
         table: the table of the network's evaluator.
         device: where to run.
+        progress: show a bar over the cases of each baseline.
     """
     for method, baseline in (baselines or {}).items():
         table.method = method
@@ -38,6 +41,6 @@ def run_baselines(
             network=baseline.to(device),
             inferer=inferer,
             postprocessing=postprocessing,
-            val_handlers=[table],
+            val_handlers=[table, *([ProgressBar(desc=method)] if progress else [])],
         ).run()
     table.method = table.network_method

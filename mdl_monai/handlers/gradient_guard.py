@@ -37,5 +37,6 @@ class GradientGuard:
                 "training broke down: the gradient is not finite",
                 where=f"epoch {engine.state.epoch}, iteration {engine.state.iteration}",
                 found=f"norm {norm.item()}",
-                remedy="lower --learning_rate, and go on from the last checkpoint with --resume true",
+                remedy="start again from the last weights, --pretrained OUTPUT_DIR/checkpoint.pt, with a lower "
+                "--learning_rate and another --output_dir",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -20,10 +19,12 @@ class LoadWeights:
     Args:
         path: file of a state_dict, or of a checkpoint of `TrainingCheckpoint`.
         network: the module to fill.
+        partial: the file may hold a part of the network, as for a network that is built around another; the rest
+            keeps its initial values.
     """
 
-    def __init__(self, path: str, network: nn.Module) -> None:
-        self.path, self.network = Path(path), network
+    def __init__(self, path: str, network: nn.Module, partial: bool = False) -> None:
+        self.path, self.network, self.partial = Path(path), network, partial
 
     def attach(self, engine: Engine) -> None:
         """Load before anything runs."""
@@ -39,23 +40,27 @@ class LoadWeights:
             raise InputError(
                 "the weights file does not exist",
                 where=self.path,
-                remedy="set --ckpt_path to a trained model.pt",
+                remedy="name a trained model.pt",
             )
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # what a broken file makes of torch.load is anybody's guess
             raise InputError(
-                "the weights file is not readable", where=self.path, found=str(error).splitlines()[0]
+                "the weights file is not readable", where=self.path, found=str(error).split("\n")[0]
             ) from error
         state = content.get("network", content) if isinstance(content, dict) else None
-        if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        if (
+            not isinstance(state, dict)
+            or not state
+            or not all(isinstance(v, torch.Tensor) for v in state.values())
+        ):
             raise InputError(
                 "the weights file holds no state_dict", where=self.path, found=type(content).__name__
             )
         network = getattr(self.network, "module", self.network)
         own = network.state_dict()
-        wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
-        wrong += [k for k in state if k not in own]
+        wrong = [k for k in state if k not in own or state[k].shape != own[k].shape]
+        wrong += [] if self.partial else [k for k in own if k not in state]
         if wrong:
             raise InputError(
                 "the weights belong to another architecture",
@@ -64,4 +69,4 @@ class LoadWeights:
                 found=f"{len(state)} tensors; {len(wrong)} do not fit, first {wrong[0]!r}",
                 remedy="give the weights of this network, or set the network's options as in their training",
             )
-        network.load_state_dict(state)
+        network.load_state_dict(state, strict=not self.partial)

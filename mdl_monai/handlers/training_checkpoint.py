@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,8 @@ class TrainingCheckpoint:
     on the state at its start alone: a run that was stopped and resumed ends in the same weights as one that was
     not.
 
+    It belongs behind the validation in the list of handlers, so that it saves what that found to be the best.
+
     Args:
         output_dir: receives ``checkpoint.pt`` (all that resuming needs) and ``model.pt`` (the best weights on
             validation, a plain state_dict of CPU tensors).
@@ -53,7 +54,6 @@ class TrainingCheckpoint:
         dataset: training set, whose random transforms are seeded.
         seed: base of the random numbers.
         resume: go on from ``checkpoint.pt`` if there is one.
-        extra: further objects with ``state_dict`` and ``load_state_dict``, by name.
     """
 
     def __init__(
@@ -65,11 +65,10 @@ class TrainingCheckpoint:
         dataset: Dataset,
         seed: int = 0,
         resume: bool = False,
-        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir, self.network, self.seed, self.resume = Path(output_dir), network, seed, resume
         self.dataset = dataset
-        self.parts = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, **(extra or {})}
+        self.parts: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
         self.best = float("-inf")
 
     def attach(self, engine: Engine) -> None:
@@ -93,7 +92,10 @@ class TrainingCheckpoint:
             state = torch.load(path, map_location="cpu", weights_only=True)
             getattr(self.network, "module", self.network).load_state_dict(state["network"])
             for name, part in self.parts.items():
+                self._refuse_other_schedule(path, part, state[name])
                 part.load_state_dict(state[name])
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 "the checkpoint does not fit this training",
@@ -104,6 +106,20 @@ class TrainingCheckpoint:
         self.best = state["best"]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         logger.info("resumed from %s after epoch %d", path, state["epoch"])
+
+    @staticmethod
+    def _refuse_other_schedule(path: Path, part: Any, state: dict[str, Any]) -> None:
+        """A one-cycle schedule has its length built in: another one would step past its end."""
+        steps = state.get("total_steps")
+        if steps is not None and steps != getattr(part, "total_steps", steps):
+            raise InputError(
+                "the schedule of the checkpoint has another length",
+                where=path,
+                expected=f"{steps} steps, as in the first run",
+                found=f"{part.total_steps}",
+                remedy="resume with the same --max_epochs and --batch_size, or start a new training from these "
+                "weights with --pretrained",
+            )
 
     def _save(self, engine: Engine) -> None:
         if _rank() > 0:
@@ -123,11 +139,10 @@ class SaveBestWeights:
 
     Args:
         checkpoint: the trainer's handler, which remembers the best figure across a resume.
-        minimise: the key metric is better when smaller.
     """
 
-    def __init__(self, checkpoint: TrainingCheckpoint, minimise: bool = False) -> None:
-        self.checkpoint, self.minimise = checkpoint, minimise
+    def __init__(self, checkpoint: TrainingCheckpoint) -> None:
+        self.checkpoint = checkpoint
 
     def attach(self, engine: Engine) -> None:
         """Register with the validation evaluator."""
@@ -136,8 +151,7 @@ class SaveBestWeights:
     def __call__(self, engine: Engine) -> None:
         """Compare and save."""
         state: Any = engine.state
-        figure = float(state.metrics[state.key_metric_name])
-        score = -figure if self.minimise else figure
+        score = float(state.metrics[state.key_metric_name])
         if score > self.checkpoint.best:
             self.checkpoint.best = score
             if _rank() == 0:

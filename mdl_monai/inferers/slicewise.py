@@ -10,6 +10,8 @@ from monai.inferers import Inferer
 from torch import Tensor
 from tqdm import tqdm
 
+from mdl_monai.errors import InputError
+
 
 class SlicewiseInferer(Inferer):
     """A 2D network on [B, C, H, W], or on a volume [B, C, H, W, D] slice by slice.
@@ -25,7 +27,9 @@ class SlicewiseInferer(Inferer):
 
     def __init__(self, amp: bool = False, slices_per_batch: int = 4, progress: bool = False) -> None:
         if slices_per_batch < 1:
-            raise ValueError(f"slices_per_batch must be positive, found {slices_per_batch}")
+            raise InputError(
+                "slices_per_batch must be positive", found=slices_per_batch, remedy="set --slices_per_batch 4"
+            )
         self.amp, self.slices_per_batch, self.progress = amp, slices_per_batch, progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

@@ -56,6 +56,14 @@ def check_header(path: str | Path, spatial_dims: Sequence[int] = (2, 3)) -> None
             found=f"voxels of type {image.get_data_dtype()}",
             remedy="convert it to grey values",
         )
+    if image.get_data_dtype().kind == "c":
+        raise InputError(
+            "the image is complex: only one of its two parts would be read",
+            where=path,
+            expected="real numbers",
+            found=f"voxels of type {image.get_data_dtype()}",
+            remedy="save its magnitude",
+        )
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
         raise InputError(
             "the image's affine does not describe a grid",
@@ -65,25 +73,22 @@ def check_header(path: str | Path, spatial_dims: Sequence[int] = (2, 3)) -> None
         )
 
 
-def check_input(
-    image: Tensor, *, where: object, spatial_dims: Sequence[int] = (2, 3), channels: int = 1
-) -> None:
+def check_input(image: Tensor, *, where: object, spatial_dims: Sequence[int] = (2, 3)) -> None:
     """Refuse an image that would give nonsense.
 
     Args:
         image: [C, H, W] or [C, H, W, D].
         where: its file, for the message.
         spatial_dims: allowed numbers of spatial axes.
-        channels: expected C.
 
     Raises:
         InputError: wrong number of axes or channels, nothing in it, NaN or infinite values, one value only.
     """
-    if image.ndim - 1 not in spatial_dims or image.shape[0] != channels:
+    if image.ndim - 1 not in spatial_dims or image.shape[0] != 1:
         raise InputError(
             "the image has the wrong shape",
             where=where,
-            expected=f"{channels} channel(s) and {' or '.join(map(str, spatial_dims))} axes",
+            expected=f"1 channel and {' or '.join(map(str, spatial_dims))} axes",
             found=f"shape {tuple(image.shape)}, channel first",
             remedy="take one grey-value volume or slice out of it",
         )

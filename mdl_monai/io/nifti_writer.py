@@ -29,6 +29,21 @@ class AtomicNibabelWriter(NibabelWriter):
             return
         _, self.affine, _ = self.get_meta_info(meta_dict)
 
+    def set_data_array(
+        self,
+        data_array: Any,
+        channel_dim: int | None = 0,
+        squeeze_end_dims: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Take the data; arguments as in `NibabelWriter.set_data_array`.
+
+        MONAI drops axes of length 1 at the end, so a volume of one slice would come back as a slice.
+        """
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
+        if channel_dim == 0 and data_array.shape[0] == 1:
+            self.data_obj = self.data_obj.reshape(tuple(data_array.shape[1:]))
+
     def write(self, filename: str | os.PathLike[str], verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the data array to ``filename``; arguments as in `NibabelWriter.write`."""
         with atomic_path(filename) as temporary:

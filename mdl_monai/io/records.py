@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
 from mdl_monai.errors import InputError
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
@@ -51,7 +53,7 @@ def load_records(
             remedy="set --dataset_dir to an existing folder",
         )
     if (folder / "dataset.json").is_file():
-        records = _listed_records(folder, [split] if isinstance(split, str) else list(split), image_key)
+        records = _listed_records(folder, [str(s) for s in ensure_tuple(split)], image_key)
     else:
         files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
         if not files:
@@ -111,7 +113,7 @@ def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Reco
                     f"a record has no {key!r}",
                     where=folder,
                     found=record,
-                    remedy=f"add it, or set --{key}_key",
+                    remedy="add it, or name the key that the records have",
                 )
             path = folder / str(record[key])
             if not path.is_file():
@@ -133,10 +135,11 @@ def _named(records: list[Record], folder: Path, image_key: str) -> list[Record]:
         case = stem(path)
         if counts[case] > 1:
             relative = path.relative_to(folder) if path.is_relative_to(folder) else path
-            case = "_".join([*relative.parts[:-1], case])
+            case = "_".join([*(p for p in relative.parts[:-1] if p != relative.anchor), case])
         record["case"] = case
-        record["subject"] = str(record.get("patient", case))
-        record["subject_unit"] = "patient" if "patient" in record else "case"
+        patient = record.get("patient")
+        record["subject"] = case if patient is None else str(patient)
+        record["subject_unit"] = "case" if patient is None else "patient"
     twice = [case for case, n in Counter(r["case"] for r in records).items() if n > 1]
     if twice:
         raise InputError("a file is listed twice", where=folder, found=", ".join(sorted(twice)[:5]))
@@ -167,6 +170,11 @@ def split_by_subject(
     return [r for r in records if r["subject"] not in aside], [r for r in records if r["subject"] in aside]
 
 
+def _identity(record: Record, image_key: str) -> str:
+    """What two lists must not share: the patient, or, where it is not told, the file."""
+    return record["subject"] if record["subject_unit"] == "patient" else record[image_key]
+
+
 def train_val_records(
     dataset_dir: str | Path,
     train_split: str | Sequence[str],
@@ -186,7 +194,7 @@ def train_val_records(
         train, val = split_by_subject(train, val_fraction, seed)
         return {"train": train, "val": val}
     val = load_records(dataset_dir, val_split, image_key, label_key)
-    both = {r["subject"] for r in train} & {r["subject"] for r in val}
+    both = {_identity(r, image_key) for r in train} & {_identity(r, image_key) for r in val}
     if both:
         raise InputError(
             "training and validation share subjects",

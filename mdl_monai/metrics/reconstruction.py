@@ -21,7 +21,7 @@ def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
     """PSNR (dB), NMSE and SSIM of one case, each the mean over its slices.
 
     Each slice is divided by the reference slice's own maximum, so the peak is 1: PSNR = -10 log10 mean((|x| -
-    g)^2) without clipping, NMSE = ||x - g|| / ||g||, SSIM with an 11 x 11 Gaussian window (sigma 1.5). Slices
+    |g|)^2) without clipping, NMSE = ||x - g|| / ||g||, SSIM with an 11 x 11 Gaussian window (sigma 1.5). Slices
     whose reference is empty have no figure and are left out.
 
     Args:
@@ -36,7 +36,7 @@ def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
     """
     if pred.shape != label.shape:
         raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
-    x, g = slices_of(torch.as_tensor(pred).double().abs()), slices_of(torch.as_tensor(label).double())
+    x, g = slices_of(torch.as_tensor(pred).double().abs()), slices_of(torch.as_tensor(label).double().abs())
     peak = g.amax(dim=(1, 2, 3))
     keep = peak > 0
     if not keep.any():

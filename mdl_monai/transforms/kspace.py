@@ -26,6 +26,20 @@ def undersample(image: Tensor, mask: Tensor) -> Tensor:
     return border[:, 0] if image.ndim == 3 else border.permute(0, 2, 3, 1)
 
 
+MIN_SIZE = 4  # pixels along each axis of a slice, below which there is nothing to undersample
+
+
+def _check_ratio(*ratios: object) -> None:
+    for ratio in ratios:
+        if not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
+            raise InputError(
+                "the sampling ratio is a share of all points",
+                expected="a number above 0 and at most 1",
+                found=ratio,
+                remedy="set it, for example, to 0.2",
+            )
+
+
 def _check_mask_type(mask_type: str) -> None:
     if mask_type not in MASK_TYPES:
         raise InputError(
@@ -58,13 +72,7 @@ class SimulateKSpaced(MapTransform):
     ) -> None:
         super().__init__(keys)
         _check_mask_type(mask_type)
-        if not 0 < sampling_ratio <= 1:
-            raise InputError(
-                "the sampling ratio is a share of all points",
-                expected="above 0 and at most 1",
-                found=sampling_ratio,
-                remedy="set --sampling_ratio, for example to 0.2",
-            )
+        _check_ratio(sampling_ratio)
         self.label_key = label_key
         self.mask_type, self.sampling_ratio, self.seed = mask_type, sampling_ratio, seed
         self.mask_file = mask_file
@@ -96,7 +104,16 @@ class SimulateKSpaced(MapTransform):
             image = record[key]
             meta = image.meta if isinstance(image, MetaTensor) else {}
             plain = torch.as_tensor(image).as_subclass(Tensor)
-            mask = self._mask(plain.shape[1], plain.shape[2], meta.get("filename_or_obj", "image"))
+            where = meta.get("filename_or_obj", "image")
+            if min(plain.shape[1:3]) < MIN_SIZE:
+                raise InputError(
+                    "the image is too thin to be a slice",
+                    where=where,
+                    expected=f"at least {MIN_SIZE} x {MIN_SIZE} pixels along the first two axes",
+                    found=f"{plain.shape[1]} x {plain.shape[2]}",
+                    remedy="reorder its axes so that the slices come last",
+                )
+            mask = self._mask(plain.shape[1], plain.shape[2], where)
             record[self.label_key] = image
             record[key] = MetaTensor(undersample(plain, mask), meta=meta)
         return record
@@ -124,6 +141,7 @@ class RandSimulateKSpaced(Randomizable, MapTransform):
         weights = dict(mask_types) if isinstance(mask_types, Mapping) else dict.fromkeys(mask_types, 1.0)
         for mask_type in weights:
             _check_mask_type(mask_type)
+        _check_ratio(*sampling_ratio)
         total = sum(weights.values())
         self.weights = {mask_type: weight / total for mask_type, weight in weights.items()}
         self.sampling_ratio = sampling_ratio

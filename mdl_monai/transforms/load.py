@@ -8,6 +8,7 @@ from typing import Any
 
 from monai.config import KeysCollection
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
+from monai.utils import ensure_tuple, ensure_tuple_rep
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header, check_input
@@ -17,51 +18,58 @@ from mdl_monai.io.records import stem
 class LoadInputd(MapTransform):
     """Load image files channel first, refusing what would give nonsense (see `check_input`).
 
-    The record's ``case`` goes into the image's metadata, where the saved file takes its name from
+    The result holds the images alone: what else a record lists (age, scanner, other files) must not disturb the
+    batch. The record's ``case`` goes into each image's metadata, where the saved file takes its name from
     (`case_file_name`).
 
     Args:
         keys: file names in the record.
+        names: keys of the images in the result; those of the files if None.
         spatial_dims: allowed numbers of spatial axes.
-        reader: MONAI image reader; chosen by the file's suffix if None.
     """
 
     def __init__(
-        self, keys: KeysCollection, spatial_dims: Sequence[int] = (2, 3), reader: str | None = None
+        self,
+        keys: KeysCollection,
+        names: KeysCollection | None = None,
+        spatial_dims: Sequence[int] = (2, 3),
     ) -> None:
         super().__init__(keys)
+        self.names = self.keys if names is None else ensure_tuple_rep(ensure_tuple(names), len(self.keys))
         self.spatial_dims = tuple(spatial_dims)
         with warnings.catch_warnings():
             # MONAI 1.6 warns in every run that its optional GPU decoder of DICOM is not installed
             warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-            self._load = LoadImage(reader=reader, image_only=True)
+            self._load = LoadImage(image_only=True)
         self._channel_first = EnsureChannelFirst(strict_check=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Record with file names to record with images [1, H, W] or [1, H, W, D], float32 `MetaTensor`.
+        """Record with file names to images [1, H, W] or [1, H, W, D], float32 `MetaTensor`.
 
         Raises:
             InputError: a file that is missing, unreadable or no image.
         """
-        record = dict(data)
-        for key in self.key_iterator(record):
-            path = record[key]
-            check_header(path, self.spatial_dims)
-            try:
-                image: Any = self._load(path)
-            except Exception as error:
-                raise InputError("the image file cannot be read", where=path, found=error) from error
-            if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:
-                image = image[..., 0]
-            if image.ndim in self.spatial_dims:
-                image.meta["original_channel_dim"] = "no_channel"
-            image = self._channel_first(image)
-            check_input(image, where=path, spatial_dims=self.spatial_dims)
-            image.meta["case"] = record.get("case", stem(path))
-            record[key] = image
-        return record
+        return {name: self._image(data, key) for key, name in zip(self.keys, self.names, strict=True)}
+
+    def _image(self, record: Mapping[Hashable, Any], key: Hashable) -> Any:
+        path = record[key]
+        check_header(path, self.spatial_dims)
+        try:
+            image: Any = self._load(path)
+        except Exception as error:
+            raise InputError("the image file cannot be read", where=path, found=error) from error
+        if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:
+            image = image[..., 0]
+            image.meta["original_channel_dim"] = "no_channel"
+        image = self._channel_first(image)
+        check_input(image, where=path, spatial_dims=self.spatial_dims)
+        image.meta["case"] = record.get("case", stem(path))
+        return image
 
 
 def case_file_name(metadata: Mapping[str, Any], saver: Any) -> dict[str, Any]:
-    """`output_name_formatter` of `SaveImaged`: the file is named after the case."""
-    return {"subject": str(metadata["case"]), "idx": None}
+    """`output_name_formatter` of `SaveImaged`: the file is named after the case.
+
+    MONAI cuts a name at its last dot, so the suffix is given with it.
+    """
+    return {"subject": f"{metadata['case']}.nii.gz", "idx": None}

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mdl_monai.networks.mask_adaptive_admm_net import MaskAdaptiveADMMNet
 
@@ -23,7 +24,7 @@ SMALL = {"network_def__stages": 2, "network_def__features": 8, "network_def__dee
 @pytest.fixture(scope="module")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(MaskAdaptiveADMMNet(2, 8, 8).state_dict(), path)
+    torch.save(MaskAdaptiveADMMNet(2, 8, 8, 8).state_dict(), path)
     return path
 
 
@@ -96,15 +97,16 @@ def test_training_writes_weights_that_inference_takes_and_resumes(
         "val_interval": 1,
         **SMALL,
     }
-    first = run_bundle(NAME, ["train"], max_epochs=1, **options)
+    first = run_bundle(NAME, ["train"], max_epochs=2, **options)
     assert first.returncode == 0, first.stderr
     split = json.loads((tmp_path / "split.json").read_text())
     assert len(split["train"]) == 2 and len(split["val"]) == 1 and not set(split["train"]) & set(split["val"])
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert {t.device.type for t in state.values()} == {"cpu"}
-    second = run_bundle(NAME, ["train"], max_epochs=1, resume="true", **options)
-    assert second.returncode == 0, second.stderr
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["epoch"] == 2 and checkpoint["best"] > 0
+    longer = run_bundle(NAME, ["train"], max_epochs=3, resume="true", **options)
+    assert longer.returncode == 2 and "another length" in longer.stderr, "the checkpoint was read"
     used = run_bundle(
         NAME,
         ["inference"],
@@ -175,6 +177,9 @@ def bad_cases(folder: Path, phantom_set: Path) -> dict[str, tuple[dict[str, obje
     image[3, 3] = np.nan
     save(folder / "holes" / "a.nii.gz", image)
     (folder / "empty").mkdir()
+    (folder / "colour").mkdir()
+    Image.fromarray(np.full((40, 36, 3), 7, np.uint8)).save(folder / "colour" / "a.png")
+    (folder / "colour" / "dataset.json").write_text('{"test": [{"image": "a.png"}]}')
     np.save(folder / "small.npy", np.ones((8, 8)))
     np.save(folder / "zero.npy", np.zeros((40, 36)))
     torch.save(torch.nn.Linear(2, 2).state_dict(), folder / "other.pt")
@@ -189,6 +194,7 @@ def bad_cases(folder: Path, phantom_set: Path) -> dict[str, tuple[dict[str, obje
         "unknown split": ({"dataset_dir": phantom_set, "split": "tset"}, "unknown split 'tset'"),
         "unknown mask": ({"mask_type": "spiral", "dataset_dir": good}, "unknown mask type"),
         "ratio in percent": ({"sampling_ratio": 20, "dataset_dir": good}, "sampling ratio"),
+        "colour": ({"dataset_dir": folder / "colour"}, "wrong shape"),
         "no flag": ({"amp": "maybe", "dataset_dir": good}, "yes-or-no"),
     }
 
@@ -206,6 +212,7 @@ def bad_cases(folder: Path, phantom_set: Path) -> dict[str, tuple[dict[str, obje
         "unknown split",
         "unknown mask",
         "ratio in percent",
+        "colour",
         "no flag",
     ],
 )

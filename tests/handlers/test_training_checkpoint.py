@@ -28,7 +28,7 @@ def train(
     dataset = Dataset(data, Compose([RandGaussianNoised("image", prob=0.7)]))
     network = nn.Sequential(nn.Linear(width, 4), nn.Dropout(0.3), nn.Linear(4, 1))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=6 * 4)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=max(epochs, 6) * 4)
     checkpoint = TrainingCheckpoint(
         str(folder), network, optimizer, scheduler, dataset, seed=5, resume=resume
     )
@@ -71,6 +71,12 @@ def test_without_resume_a_checkpoint_is_not_read(tmp_path: Path) -> None:
     assert torch.equal(first[0].weight, again[0].weight)
 
 
+def test_a_longer_schedule_than_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, 1)
+    with pytest.raises(InputError, match="(?s)another length.*24 steps.*28.*--pretrained"):
+        train(tmp_path, 7, resume=True)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     train(tmp_path, 1)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -108,7 +114,7 @@ def test_a_gradient_that_is_not_finite_stops_the_training() -> None:
         class state:  # noqa: N801
             epoch, iteration = 3, 41
 
-    with pytest.raises(InputError, match="(?s)training broke down.*epoch 3, iteration 41.*--learning_rate"):
+    with pytest.raises(InputError, match="(?s)training broke down.*epoch 3, iteration 41.*--pretrained"):
         GradientGuard(network)(Engine)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from mdl_monai.errors import InputError
 from mdl_monai.inferers.slicewise import SlicewiseInferer
 
 
@@ -37,5 +38,5 @@ def test_mixed_precision_is_bfloat16_inside_and_float32_outside() -> None:
 
 
 def test_no_slices_at_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="slices_per_batch must be positive"):
+    with pytest.raises(InputError, match="slices_per_batch must be positive"):
         SlicewiseInferer(slices_per_batch=0)

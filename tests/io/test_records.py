@@ -36,6 +36,24 @@ def test_equal_file_names_in_two_folders_give_two_cases(tmp_path: Path) -> None:
     assert [r["case"] for r in load_records(tmp_path, "test")] == ["a_x", "b_x"]
 
 
+def test_files_outside_the_folder_get_a_case_that_is_no_path(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t1.nii.gz").touch()
+    inside = tmp_path / "set"
+    inside.mkdir()
+    files = [str(tmp_path / name / "t1.nii.gz") for name in ("x", "y")]
+    (inside / "dataset.json").write_text(json.dumps({"test": [{"image": f} for f in files]}))
+    cases = [r["case"] for r in load_records(inside, "test")]
+    assert len(set(cases)) == 2 and not any("/" in case for case in cases)
+
+
+def test_an_unknown_patient_is_a_case_of_its_own_and_numbers_name_splits(tmp_path: Path) -> None:
+    make(tmp_path, {"0": [{"image": "a.nii.gz", "patient": None}, {"image": "b.nii.gz", "patient": None}]})
+    records = load_records(tmp_path, 0)  # type: ignore[arg-type]
+    assert [r["subject"] for r in records] == ["a", "b"] and records[0]["subject_unit"] == "case"
+
+
 def test_a_plain_folder_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b.nii", "a.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
@@ -96,3 +114,11 @@ def test_training_takes_named_validation_lists_or_sets_subjects_aside(tmp_path: 
     assert (len(drawn["train"]), len(drawn["val"])) == (6, 2)
     with pytest.raises(InputError, match="(?s)share subjects.*p0"):
         train_val_records(tmp_path, "train", "leak", 0.15, 0)
+
+
+def test_equal_file_names_alone_do_not_make_a_subject(tmp_path: Path) -> None:
+    make(tmp_path, {"train": [{"image": "t/1.nii.gz"}], "val": [{"image": "v/1.nii.gz"}]})
+    assert train_val_records(tmp_path, "train", "val", 0.15, 0)["val"][0]["case"] == "1"
+    make(tmp_path, {"train": [{"image": "t/1.nii.gz"}], "val": [{"image": "t/1.nii.gz"}]})
+    with pytest.raises(InputError, match="share subjects"):
+        train_val_records(tmp_path, "train", "val", 0.15, 0)

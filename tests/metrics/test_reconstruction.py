@@ -60,6 +60,7 @@ def test_a_volume_has_the_mean_of_its_slices_and_skips_empty_ones() -> None:
 def test_the_sign_of_the_prediction_does_not_matter() -> None:
     pred, label = pair(16, 15)
     assert reconstruction_metrics(-pred, label) == reconstruction_metrics(pred, label)
+    assert reconstruction_metrics(pred, -label) == reconstruction_metrics(pred, label)
 
 
 def test_an_empty_reference_has_no_figures() -> None:

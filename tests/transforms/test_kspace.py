@@ -61,6 +61,12 @@ def test_bad_options_are_refused() -> None:
         SimulateKSpaced("image", mask_type="spiral")
     with pytest.raises(InputError, match="(?s)sampling ratio.*found: 20"):
         SimulateKSpaced("image", sampling_ratio=20)
+    with pytest.raises(InputError, match="(?s)sampling ratio.*found: abc"):
+        SimulateKSpaced("image", sampling_ratio="abc")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="(?s)sampling ratio.*found: 20"):
+        RandSimulateKSpaced("image", sampling_ratio=(0.1, 20))
+    with pytest.raises(InputError, match="(?s)too thin.*1 x 30"):
+        SimulateKSpaced("image")({"image": torch.rand(1, 1, 30, 20)})
     with pytest.raises(InputError, match="unknown mask type"):
         RandSimulateKSpaced("image", mask_types={"spiral": 1.0})
 
