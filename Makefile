@@ -24,7 +24,10 @@ bundle = $(RUN) -m $(1) run --config_file $(2) --meta_file $(configs)/metadata.j
     $(call option,output_dir,$(OUTPUT_DIR)) $(ARGS)
 evaluate_configs = '$(configs)/common.yaml','$(configs)/inference.yaml','$(configs)/evaluate.yaml'
 multi_gpu_evaluate_configs = $(evaluate_configs),'$(configs)/multi_gpu_evaluate.yaml'
-multi_gpu_train_configs = '$(configs)/train.json','$(configs)/multi_gpu_train.yaml'
+overlay = $(if $(OVERLAY),$(comma)'$(configs)/$(OVERLAY).yaml')
+comma := ,
+train_configs = '$(configs)/train.json'$(overlay)
+multi_gpu_train_configs = $(train_configs),'$(configs)/multi_gpu_train.yaml'
 torchrun = torch.distributed.run --standalone --nproc_per_node=$(GPUS) -m monai.bundle
 
 .DEFAULT_GOAL := help
@@ -35,7 +38,8 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  BUNDLE=<name>  DATASET_DIR=<folder>  SPLIT=<name>  OUTPUT_DIR=<folder>  ARGS="--<key> <value> ..."'
-	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>).'
+	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>). OVERLAY=<name> lays a further'
+	@echo '  config of the bundle over its train.json, such as train_basic.'
 	@echo '  Bundles: $(or $(strip $(notdir $(BUNDLES))),none)'
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -76,7 +80,7 @@ evaluate: need-bundle $(INSTALLED)  ## predictions and metrics of BUNDLE; ARGS="
 	$(call bundle,monai.bundle,"[$(evaluate_configs)]",split)
 
 train: need-bundle $(INSTALLED)  ## train BUNDLE; SPLIT is its training split
-	$(call bundle,monai.bundle,$(configs)/train.json,train_split)
+	$(call bundle,monai.bundle,"[$(train_configs)]",train_split)
 
 multi_gpu_train: need-bundle $(INSTALLED)  ## train on GPUS=<n> GPUs of this machine
 	$(call bundle,$(torchrun),"[$(multi_gpu_train_configs)]",train_split)
