@@ -22,7 +22,7 @@ bundle = $(RUN) -m $(1) run --config_file $(2) --meta_file $(configs)/metadata.j
     --logging_file $(configs)/logging.conf --bundle_root bundles/$(BUNDLE) \
     $(call option,dataset_dir,$(DATASET_DIR)) $(call option,$(3),$(SPLIT)) \
     $(call option,output_dir,$(OUTPUT_DIR)) $(ARGS)
-evaluate_configs = '$(configs)/common.yaml','$(configs)/inference.yaml','$(configs)/evaluate.yaml'
+evaluate_configs = '$(configs)/common.yaml','$(configs)/inference.yaml','$(configs)/evaluate.yaml'$(overlay)
 multi_gpu_evaluate_configs = $(evaluate_configs),'$(configs)/multi_gpu_evaluate.yaml'
 overlay = $(if $(OVERLAY),$(comma)'$(configs)/$(OVERLAY).yaml')
 comma := ,
@@ -39,7 +39,7 @@ help:  ## list the targets
 	@echo
 	@echo '  BUNDLE=<name>  DATASET_DIR=<folder>  SPLIT=<name>  OUTPUT_DIR=<folder>  ARGS="--<key> <value> ..."'
 	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>). OVERLAY=<name> lays a further'
-	@echo '  config of the bundle over its train.json, such as train_basic.'
+	@echo '  config of the bundle on top in train and evaluate.'
 	@echo '  Bundles: $(or $(strip $(notdir $(BUNDLES))),none)'
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import shlex
 import subprocess
@@ -44,7 +45,7 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
                 remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to run on embedded data",
             )
     configs = [str(bundle / "configs" / f"{name}.yaml") for name in ("common", "inference", "evaluate")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(configs)]
     options = {
         "meta_file": bundle / "configs" / "metadata.json",
         "logging_file": bundle / "configs" / "logging.conf",

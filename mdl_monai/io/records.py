@@ -32,6 +32,7 @@ def load_records(
     split: str | Sequence[str],
     image_key: str = "image",
     label_key: str | None = None,
+    leave_out: Sequence[str] = (),
 ) -> list[Record]:
     """Records of a data set: paths made absolute, with unique ``case`` and ``subject`` names.
 
@@ -41,9 +42,11 @@ def load_records(
         split: name of a list, or several names.
         image_key: key of the image file in a record; it names the case.
         label_key: key of the reference file, where a record must have one.
+        leave_out: names of cases to drop.
 
     Raises:
-        InputError: no such folder, nothing in it, no such split, a record without its key, a missing file.
+        InputError: no such folder, nothing in it, no such split, a record without its key, a missing file, a case
+            to drop that there is not.
     """
     folder = Path(dataset_dir).expanduser().resolve()
     if not folder.is_dir():
@@ -66,7 +69,13 @@ def load_records(
             )
         records = [{image_key: p.name} for p in files]
     keys = [image_key] if label_key is None else [image_key, label_key]
-    return _named(_resolved(folder, records, keys), folder, image_key)
+    named = _named(_resolved(folder, records, keys), folder, image_key)
+    unknown = set(ensure_tuple(leave_out)) - {record["case"] for record in named}
+    if unknown:
+        raise InputError(
+            "a case to leave out is not in the split", where=folder, found=", ".join(sorted(unknown))
+        )
+    return [record for record in named if record["case"] not in ensure_tuple(leave_out)]
 
 
 def _listed_records(folder: Path, splits: list[str], image_key: str) -> list[Record]:

@@ -20,9 +20,9 @@ def slices_of(image: Tensor) -> Tensor:
 def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
     """PSNR (dB), NMSE and SSIM of one case, each the mean over its slices.
 
-    Each slice is divided by the reference slice's own maximum, so the peak is 1: PSNR = -10 log10 mean((|x| -
-    |g|)^2) without clipping, NMSE = ||x - g|| / ||g||, SSIM with an 11 x 11 Gaussian window (sigma 1.5). Slices
-    whose reference is empty have no figure and are left out.
+    Each slice is divided by the reference slice's own maximum, so the peak is 1. PSNR = -10 log10 mean((|x| -
+    |g|)^2) without clipping, NMSE = ||x - g|| / ||g|| with the signs, SSIM of the magnitudes with an 11 x 11 Gaussian
+    window (sigma 1.5). Slices whose reference is empty have no figure and are left out.
 
     Args:
         pred: reconstruction, [1, H, W] or [1, H, W, D].
@@ -36,15 +36,15 @@ def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
     """
     if pred.shape != label.shape:
         raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
-    x, g = slices_of(torch.as_tensor(pred).double().abs()), slices_of(torch.as_tensor(label).double().abs())
-    peak = g.amax(dim=(1, 2, 3))
+    x, g = slices_of(torch.as_tensor(pred).double()), slices_of(torch.as_tensor(label).double())
+    peak = g.abs().amax(dim=(1, 2, 3))
     keep = peak > 0
     if not keep.any():
         return {"psnr": math.nan, "nmse": math.nan, "ssim": math.nan}
     x, g = x[keep] / peak[keep, None, None, None], g[keep] / peak[keep, None, None, None]
-    error = (x - g).square()
-    psnr = -10 * torch.log10(error.mean(dim=(1, 2, 3)))
-    nmse = (error.sum(dim=(1, 2, 3)) / g.square().sum(dim=(1, 2, 3))).sqrt()
+    nmse = ((x - g).square().sum(dim=(1, 2, 3)) / g.square().sum(dim=(1, 2, 3))).sqrt()
+    x, g = x.abs(), g.abs()
+    psnr = -10 * torch.log10((x - g).square().mean(dim=(1, 2, 3)))
     ssim = math.nan
     if min(g.shape[-2:]) >= SSIM_WINDOW:
         by_slice: Any = SSIMMetric(spatial_dims=2, data_range=1.0, win_size=SSIM_WINDOW)(x.float(), g.float())

@@ -54,6 +54,13 @@ def test_an_unknown_patient_is_a_case_of_its_own_and_numbers_name_splits(tmp_pat
     assert [r["subject"] for r in records] == ["a", "b"] and records[0]["subject_unit"] == "case"
 
 
+def test_cases_are_left_out_by_name(tmp_path: Path) -> None:
+    make(tmp_path, {"test": [{"image": "a.nii.gz"}, {"image": "b.nii.gz"}]})
+    assert [r["case"] for r in load_records(tmp_path, "test", leave_out=["a"])] == ["b"]
+    with pytest.raises(InputError, match="(?s)leave out is not in the split.*found: c"):
+        load_records(tmp_path, "test", leave_out=["c"])
+
+
 def test_a_plain_folder_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b.nii", "a.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
