@@ -79,9 +79,15 @@ def test_evaluation_merges_three_sources(checkout: Path) -> None:
 
 def test_the_split_of_training_is_its_training_split(checkout: Path) -> None:
     passed = options(command(checkout, "train", "BUNDLE=toy", "DATASET_DIR=d", "SPLIT=chest"))
-    assert passed["config_file"] == "bundles/toy/configs/train.json"
+    assert passed["config_file"] == "['bundles/toy/configs/train.json']"
     assert passed["train_split"] == "chest"
     assert "split" not in passed
+
+
+@pytest.mark.parametrize("target", ["train", "evaluate"])
+def test_an_overlay_is_laid_on_top(checkout: Path, target: str) -> None:
+    passed = options(command(checkout, target, "BUNDLE=toy", "DATASET_DIR=d", "OVERLAY=basic"))
+    assert passed["config_file"].endswith(",'bundles/toy/configs/basic.yaml']")
 
 
 @pytest.mark.parametrize("target", ["multi_gpu_train", "multi_gpu_evaluate"])
