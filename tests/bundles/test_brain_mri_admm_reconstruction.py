@@ -120,7 +120,6 @@ def test_training_writes_weights_that_inference_takes_and_resumes(
     assert len(list((tmp_path / "predictions").iterdir())) == 4
 
 
-@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(
     phantom_set: Path, run_bundle: Run, tmp_path: Path, small_weights: Path
 ) -> None:
@@ -161,6 +160,31 @@ def test_two_processes_train_and_evaluate_as_one(
     for key in ("psnr", "nmse", "ssim"):
         assert two[key]["mean"] == pytest.approx(one[key]["mean"], rel=1e-5)
         assert two[key]["ci95_low"] == pytest.approx(one[key]["ci95_low"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_basic_network_trains_for_one_mask_and_is_evaluated_with_it(
+    phantom_set: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    options = {
+        "dataset_dir": phantom_set,
+        "output_dir": tmp_path,
+        "network_def__stages": 2,
+        "tensorboard": "true",
+    }
+    trained = run_bundle(NAME, ["train", "train_basic"], max_epochs=1, train_split="train", **options)
+    assert trained.returncode == 0, trained.stderr
+    assert list((tmp_path / "tensorboard").iterdir())
+    del options["tensorboard"]
+    ended = run_bundle(
+        NAME,
+        ["inference", "evaluate", "basic"],
+        ckpt_path=tmp_path / "checkpoint.pt",
+        split="test",
+        **options,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "ADMMNet" in (tmp_path / "metrics.csv").read_text()
 
 
 def save(path: Path, array: np.ndarray) -> None:
