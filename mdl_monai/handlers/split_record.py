@@ -1,4 +1,4 @@
-"""Which subjects a training learned from and which chose its weights, beside its results."""
+"""What a training learned from, beside its results: its subjects, and the plan that its weights follow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from mdl_monai.io.atomic import atomic_write_text
+from mdl_monai.io.segmentation_plan import PLAN_NAME
 
 
 class SplitRecord:
-    """Trainer handler that writes ``split.json``: by list, the cases of each subject.
+    """Trainer handler that writes ``split.json``: by list, the cases of each subject; and ``plan.json``.
 
     Args:
         output_dir: receives the file.
         splits: lists of records by name, as `train_val_records` gives them.
+        plan: what a segmentation network is made for (`segmentation_plan`), which its weights go with.
     """
 
-    def __init__(self, output_dir: str, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        self.output_dir, self.splits = Path(output_dir), splits
+    def __init__(
+        self,
+        output_dir: str,
+        splits: Mapping[str, Sequence[Mapping[str, Any]]],
+        plan: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.output_dir, self.splits, self.plan = Path(output_dir), splits, plan
 
     def attach(self, engine: Engine) -> None:
         """Write when the training starts."""
@@ -35,3 +42,5 @@ class SplitRecord:
             for record in records:
                 subjects.setdefault(str(record["subject"]), []).append(record["case"])
         atomic_write_text(self.output_dir / "split.json", json.dumps(content, indent=2) + "\n")
+        if self.plan is not None:
+            atomic_write_text(self.output_dir / PLAN_NAME, json.dumps(self.plan, indent=2) + "\n")

@@ -14,6 +14,7 @@ from monai.utils import ensure_tuple
 from mdl_monai.errors import InputError
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
+PAIRED_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 Record = dict[str, Any]
 
@@ -37,8 +38,9 @@ def load_records(
     """Records of a data set: paths made absolute, with unique ``case`` and ``subject`` names.
 
     Args:
-        dataset_dir: folder with a ``dataset.json`` of named lists of records, or a plain folder of image files
-            (then `split` does not matter).
+        dataset_dir: folder with a ``dataset.json`` of named lists of records; or with ``imagesTr/`` and
+            ``labelsTr/`` (split "train") and perhaps ``imagesTs/`` and ``labelsTs/`` (split "test"), whose files
+            have equal names; or a plain folder of image files (then `split` does not matter).
         split: name of a list, or several names.
         image_key: key of the image file in a record; it names the case.
         label_key: key of the reference file, where a record must have one.
@@ -55,15 +57,18 @@ def load_records(
             where=folder,
             remedy="set --dataset_dir to an existing folder",
         )
+    splits = [str(s) for s in ensure_tuple(split)]
     if (folder / "dataset.json").is_file():
-        records = _listed_records(folder, [str(s) for s in ensure_tuple(split)], image_key)
+        records = _listed_records(folder, splits, image_key)
+    elif (folder / PAIRED_FOLDERS["train"][0]).is_dir():
+        records = _paired_records(folder, splits, image_key, label_key)
     else:
-        files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
+        files = _image_files(folder)
         if not files:
             raise InputError(
                 "the folder holds no images",
                 where=folder,
-                expected=f"a dataset.json, or files ending in {' or '.join(IMAGE_SUFFIXES)}",
+                expected=f"a dataset.json, imagesTr and labelsTr, or files ending in {' or '.join(IMAGE_SUFFIXES)}",
                 found=f"{sum(1 for _ in folder.iterdir())} other entries",
                 remedy="set --dataset_dir to the folder that holds them",
             )
@@ -76,6 +81,46 @@ def load_records(
             "a case to leave out is not in the split", where=folder, found=", ".join(sorted(unknown))
         )
     return [record for record in named if record["case"] not in ensure_tuple(leave_out)]
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Image files of a folder; not the hidden ones, which archives made on a Mac bring along."""
+    return sorted(
+        p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES) and not p.name.startswith(".")
+    )
+
+
+def _paired_records(folder: Path, splits: list[str], image_key: str, label_key: str | None) -> list[Record]:
+    records: list[Record] = []
+    for split in splits:
+        if split not in PAIRED_FOLDERS or not (folder / PAIRED_FOLDERS[split][0]).is_dir():
+            raise InputError(
+                f"unknown split {split!r}",
+                where=folder,
+                expected=" or ".join(
+                    f"{k} ({v[0]})" for k, v in PAIRED_FOLDERS.items() if (folder / v[0]).is_dir()
+                ),
+                remedy="name one of them with --split (or --train_split, --val_split)",
+            )
+        images, labels = PAIRED_FOLDERS[split]
+        files = _image_files(folder / images)
+        if not files:
+            raise InputError("the folder holds no images", where=folder / images)
+        alone = [p.name for p in files if not (folder / labels / p.name).is_file()]
+        if label_key is not None and alone:
+            raise InputError(
+                "an image has no label map",
+                where=folder / labels,
+                expected="one of the same name for each image",
+                found=f"none for {', '.join(alone[:5])}"
+                + (f" and {len(alone) - 5} more" if len(alone) > 5 else ""),
+                remedy="add it, or take the image away",
+            )
+        pair = {} if label_key is None else {label_key: labels}
+        records += [
+            {image_key: f"{images}/{p.name}", **{k: f"{v}/{p.name}" for k, v in pair.items()}} for p in files
+        ]
+    return records
 
 
 def _listed_records(folder: Path, splits: list[str], image_key: str) -> list[Record]:

@@ -53,6 +53,12 @@ class LoadInputd(MapTransform):
 
     def _image(self, record: Mapping[Hashable, Any], key: Hashable) -> Any:
         path = record[key]
+        image = self._read(path)
+        check_input(image, where=path, spatial_dims=self.spatial_dims)
+        image.meta["case"] = record.get("case", stem(path))
+        return image
+
+    def _read(self, path: Any) -> Any:
         check_header(path, self.spatial_dims)
         try:
             image: Any = self._load(path)
@@ -61,10 +67,7 @@ class LoadInputd(MapTransform):
         if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:
             image = image[..., 0]
             image.meta["original_channel_dim"] = "no_channel"
-        image = self._channel_first(image)
-        check_input(image, where=path, spatial_dims=self.spatial_dims)
-        image.meta["case"] = record.get("case", stem(path))
-        return image
+        return self._channel_first(image)
 
 
 def case_file_name(metadata: Mapping[str, Any], saver: Any) -> dict[str, Any]:

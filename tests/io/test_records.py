@@ -129,3 +129,32 @@ def test_equal_file_names_alone_do_not_make_a_subject(tmp_path: Path) -> None:
     make(tmp_path, {"train": [{"image": "t/1.nii.gz"}], "val": [{"image": "t/1.nii.gz"}]})
     with pytest.raises(InputError, match="share subjects"):
         train_val_records(tmp_path, "train", "val", 0.15, 0)
+
+
+def make_pairs(folder: Path, names: dict[str, list[str]]) -> Path:
+    for sub, files in names.items():
+        (folder / sub).mkdir()
+        for name in files:
+            (folder / sub / name).touch()
+    return folder
+
+
+def test_folders_of_images_and_labels_with_equal_names_are_paired(tmp_path: Path) -> None:
+    make_pairs(
+        tmp_path,
+        {
+            "imagesTr": ["a.nii.gz", "b.nii", "._a.nii.gz", "notes.txt"],
+            "labelsTr": ["a.nii.gz", "b.nii"],
+            "imagesTs": ["c.nii.gz"],
+        },
+    )
+    a, b = load_records(tmp_path, "train", "image", "label")
+    assert (a["case"], b["case"]) == ("a", "b")
+    assert a["label"] == str(tmp_path / "labelsTr" / "a.nii.gz")
+    assert [r["case"] for r in load_records(tmp_path, "test")] == ["c"]
+    splits = train_val_records(tmp_path, "train", None, 0.5, 0, "image", "label")
+    assert len(splits["train"]) == len(splits["val"]) == 1
+    with pytest.raises(InputError, match=r"(?s)no label map.*labelsTs.*c\.nii\.gz"):
+        load_records(tmp_path, "test", "image", "label")
+    with pytest.raises(InputError, match=r"(?s)unknown split 'val'.*train \(imagesTr\)"):
+        load_records(tmp_path, "val")
