@@ -20,14 +20,14 @@ TIMEOUT_S = 60
 ATTEMPTS = 3  # a cut connection is resumed at once this many times in all
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+def checksum_of(path: Path, algorithm: str) -> str:
+    """Checksum of a file, in hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def download(url: str, path: Path, sha256: str | None = None) -> str:
-    """Download a file, unless it is there, and return its SHA-256.
+def download(url: str, path: Path, expected: str | None = None, algorithm: str = "sha256") -> str:
+    """Download a file, unless it is there, and return its checksum.
 
     What has come so far waits in ``<path>.part``, where the next attempt or the next run resumes; a file at
     `path` itself is always complete.
@@ -35,7 +35,8 @@ def download(url: str, path: Path, sha256: str | None = None) -> str:
     Args:
         url: http or https address.
         path: the file to write; missing folders are made.
-        sha256: what the checksum has to be, if that is known.
+        expected: what the checksum has to be, if that is known.
+        algorithm: that of the checksum, named as in `hashlib`; SHA-256 where the source does not choose.
 
     Raises:
         InputError: the server refuses, cannot be reached or cuts the connection, or the checksum differs.
@@ -44,13 +45,15 @@ def download(url: str, path: Path, sha256: str | None = None) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
         _complete(url, part)
-        _check(part, sha256, url, remedy="run the command again; if it recurs, the source has changed")
+        remedy = "run the command again; if it recurs, the source has changed"
+        _check(part, expected, algorithm, url, remedy)
         part.replace(path)
-    return _check(path, sha256, url, remedy="if the file is damaged, delete it and run the command again")
+    remedy = "if the file is damaged, delete it and run the command again"
+    return _check(path, expected, algorithm, url, remedy)
 
 
-def _check(path: Path, expected: str | None, url: str, remedy: str) -> str:
-    found = sha256_of(path)
+def _check(path: Path, expected: str | None, algorithm: str, url: str, remedy: str) -> str:
+    found = checksum_of(path, algorithm)
     if expected is not None and found != expected:
         if path.suffix == ".part":
             path.unlink()  # else the next run would keep a wrong beginning
