@@ -15,12 +15,13 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mdl_monai.demo.inputs import SPLIT, write_inputs
+from mdl_monai.demo.inputs import NO_REFERENCE, SPLIT, write_inputs
 from mdl_monai.demo.page import BundleResult, write_page
 from mdl_monai.errors import InputError
 
@@ -44,27 +45,39 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
                 where=dataset_dir,
                 remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to run on embedded data",
             )
-    configs = [str(bundle / "configs" / f"{name}.yaml") for name in ("common", "inference", "evaluate")]
+    commands, start = [], time.perf_counter()
+    for overlays, name in ((("inference", "evaluate"), split), (("inference",), NO_REFERENCE)):
+        listing = json.loads((dataset_dir / "dataset.json").read_text())
+        if name not in listing:
+            continue
+        options = {
+            "dataset_dir": dataset_dir,
+            "split": name,
+            "output_dir": output_dir,
+            **demo.get("options", {}),
+        }
+        if "evaluate" in overlays:
+            options["baselines"] = "true"
+        commands.append(_run(bundle, overlays, options))
+    return BundleResult(bundle, demo, output_dir, dataset_dir, commands, time.perf_counter() - start)
+
+
+def _run(bundle: Path, overlays: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Run a workflow of the bundle; return the command."""
+    configs = [str(bundle / "configs" / f"{name}.yaml") for name in ("common", *overlays)]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(configs)]
-    options = {
+    files = {
         "meta_file": bundle / "configs" / "metadata.json",
         "logging_file": bundle / "configs" / "logging.conf",
-        "bundle_root": bundle,
-        "dataset_dir": dataset_dir,
-        "split": split,
-        "output_dir": output_dir,
-        "baselines": "true",
-        **demo.get("options", {}),
     }
-    for name, value in options.items():
+    for name, value in {**files, "bundle_root": bundle, **options}.items():
         command += [f"--{name}", str(value)]
     shown = shlex.join(["python", *command[1:]])
     print(f"\n{shown}\n", flush=True)  # noqa: T201
-    start = time.perf_counter()
     ended = subprocess.run(command)
     if ended.returncode:
         raise InputError("a bundle of the demo failed", where=bundle, found=f"exit code {ended.returncode}")
-    return BundleResult(bundle, demo, output_dir, dataset_dir, split, shown, time.perf_counter() - start)
+    return shown
 
 
 def main() -> None:

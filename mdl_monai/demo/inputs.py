@@ -14,28 +14,32 @@ from pydicom.data import get_testdata_file
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.phantoms.head import head_phantom
 
-SPLIT = "demo"
+SPLIT, NO_REFERENCE = "demo", "demo_without_reference"
 REAL, PHANTOM = "real", "phantom, not evidence"
+MNI152 = "MNI152 mean brain, carried by nilearn"
 
-Writer = Callable[[Path], list[dict[str, str]]]
+Lists = dict[str, list[dict[str, str]]]
+Writer = Callable[[Path], Lists]
 
 
-def _save(folder: Path, name: str, image: np.ndarray, origin: str, patient: str) -> dict[str, str]:
+def _save(
+    folder: Path, name: str, image: np.ndarray, origin: str, patient: str, affine: np.ndarray | None = None
+) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / f"{name}.nii.gz")
+    affine = np.eye(4) if affine is None else affine
+    nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / f"{name}.nii.gz")
     return {"image": f"{name}.nii.gz", "origin": origin, "patient": patient}
 
 
-def write_mr_slices(folder: Path) -> list[dict[str, str]]:
+def write_mr_slices(folder: Path) -> Lists:
     """MR slices for reconstruction: the MNI152 mean brain, two MR scans of pydicom's, and phantom heads."""
     from nilearn.datasets import load_mni152_template  # an extra, slow to import
 
     brain = np.asarray(load_mni152_template(resolution=1).dataobj)
-    source = "MNI152 mean brain, carried by nilearn"
     records = [
-        _save(folder, "mni152_axial", brain[:, :, 90], f"{REAL}: {source}", "mni152"),
-        _save(folder, "mni152_coronal", brain[:, 110, :], f"{REAL}: {source}", "mni152"),
-        _save(folder, "mni152_sagittal", brain[80, :, :], f"{REAL}: {source}", "mni152"),
+        _save(folder, "mni152_axial", brain[:, :, 90], f"{REAL}: {MNI152}", "mni152"),
+        _save(folder, "mni152_coronal", brain[:, 110, :], f"{REAL}: {MNI152}", "mni152"),
+        _save(folder, "mni152_sagittal", brain[80, :, :], f"{REAL}: {MNI152}", "mni152"),
     ]
     for name in ("examples_overlay", "MR_small"):
         scan = pydicom.dcmread(str(get_testdata_file(f"{name}.dcm", download=False)))
@@ -51,10 +55,45 @@ def write_mr_slices(folder: Path) -> list[dict[str, str]]:
     for subject in (0, 1):
         head = head_phantom(subject, (256, 256, 1), (0.9, 0.9, 5.0)).mr[..., 0]
         records.append(_save(folder, f"phantom{subject}", head.numpy(), PHANTOM, f"phantom{subject}"))
-    return records
+    return {SPLIT: records}
+
+
+def write_hippocampus_crops(folder: Path) -> Lists:
+    """T1 MR crops: both hippocampi of the MNI152 mean brain, without reference; and of phantom heads, with one."""
+    from nilearn.datasets import load_mni152_template
+
+    brain = load_mni152_template(resolution=1)
+    records = []
+    for side, x in (("left", -28), ("right", 28)):
+        corner = np.linalg.solve(brain.affine, [x, -22, -16, 1])[:3].round().astype(int) - (18, 26, 18)
+        crop = brain.slicer[tuple(slice(n, n + size) for n, size in zip(corner, (36, 52, 36), strict=True))]
+        records.append(
+            _save(
+                folder,
+                f"mni152_{side}",
+                np.asarray(crop.dataobj),
+                f"{REAL}: {MNI152}; it has no reference",
+                "mni152",
+                crop.affine,
+            )
+        )
+    phantoms = []
+    for subject in (0, 1):
+        head = head_phantom(subject, (96, 96, 96), (1.0, 1.0, 1.0))
+        box = (slice(57, 93), slice(8, 60), slice(6, 42))  # around the right hippocampus
+        affine = head.affine.numpy().copy()
+        affine[:3, 3] += [s.start for s in box]
+        name = f"phantom{subject}"
+        record = _save(folder, name, head.mr[box].numpy(), PHANTOM, name, affine)
+        nib.save(nib.Nifti1Image(head.hippocampus[box].numpy(), affine), folder / f"{name}_label.nii.gz")
+        phantoms.append({**record, "label": f"{name}_label.nii.gz"})
+    return {SPLIT: phantoms, NO_REFERENCE: records}
 
 
 def write_inputs(writer: Writer, folder: Path) -> None:
-    """Let a writer fill the folder and list its records in ``dataset.json`` under the split "demo"."""
+    """Let a writer fill the folder and list its records in ``dataset.json``.
+
+    Those with a reference are evaluated, those under "demo_without_reference" only go through inference.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(folder / "dataset.json", json.dumps({SPLIT: writer(folder)}, indent=1) + "\n")
+    atomic_write_text(folder / "dataset.json", json.dumps(writer(folder), indent=1) + "\n")

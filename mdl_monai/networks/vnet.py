@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from monai.networks.nets.vnet import InputTransition, OutputTransition, UpTransition, _make_nconv
 from torch import Tensor, nn
+
+from mdl_monai.networks.padded import crop_padding, pad_to_multiple
 
 
 class DownTransition(nn.Module):
@@ -73,7 +74,6 @@ class VNet(nn.Module):
             )
         depth = len(features) - 1
         self.stride = 2**depth
-        self.spatial_dims = spatial_dims
         self.entrance = InputTransition(spatial_dims, in_channels, features[0], "prelu")
         self.encoder = nn.ModuleList(
             # with the entrance 1, 2, 3, 3, 3 convolutions, as in the paper
@@ -94,20 +94,11 @@ class VNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W(, D)] of any size to logits [B, out_channels, H, W(, D)]."""
-        size = image.shape[2:]
-        padding: list[int] = []
-        for n in size[::-1]:
-            missing = (-n) % self.stride
-            padding += [missing // 2, missing - missing // 2]
-        x = F.pad(image, padding, mode="replicate") if sum(padding) > 0 else image
+        x, padding = pad_to_multiple(image, self.stride)
         skips = [self.entrance(x)]
         for down in self.encoder:
             skips.append(down(skips[-1]))
         x = skips.pop()
         for up in self.decoder:
             x = up(x, skips.pop())
-        x = self.exit(x)
-        # after reversal: the leading padding of axis n stands at 2 (dims - 1 - n)
-        for n in range(self.spatial_dims):
-            x = x.narrow(n + 2, padding[2 * (self.spatial_dims - 1 - n)], size[n])
-        return x.contiguous()
+        return crop_padding(self.exit(x), padding)

@@ -39,5 +39,12 @@ def write_stand_in_data(folder: Path, parser: ConfigParser, size: int, n_subject
             phantom = head_phantom(subject, shape, (HEAD_MM / size,) * 3)
             image = phantom.mr if n_axes == 3 else phantom.mr[..., 0]
             nib.save(nib.Nifti1Image(image.numpy(), phantom.affine.numpy()), folder / name)
-            listing[split].append(dict.fromkeys(keys, name) | {"patient": f"phantom{subject}"})
+            record = dict.fromkeys(keys, name) | {"patient": f"phantom{subject}"}
+            if "label_key" in config:
+                record[config["label_key"]] = f"labels{subject}.nii"
+                labels = phantom.hippocampus if n_axes == 3 else phantom.hippocampus[..., 0]
+                nib.save(
+                    nib.Nifti1Image(labels.numpy(), phantom.affine.numpy()), folder / f"labels{subject}.nii"
+                )
+            listing[split].append(record)
     (folder / "dataset.json").write_text(json.dumps(listing))

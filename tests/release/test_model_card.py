@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mdl_monai import InputError
+from mdl_monai.metrics.summary import summarise
 from mdl_monai.release.figures import figures_table
 from mdl_monai.release.model_card import main, render_card
 from mdl_monai.release.record_figures import main as record
@@ -159,3 +160,28 @@ def test_no_figures_are_recorded_without_a_summary(bundle: Path, tmp_path: Path)
     with pytest.raises(InputError, match="name of the figures"):
         record_figures(tmp_path, bundle, "../brain", **origin)
     assert not list((bundle / "docs" / "figures").iterdir())
+
+
+def test_another_evaluation_of_the_same_cases_is_compared_pair_by_pair(bundle: Path, tmp_path: Path) -> None:
+    def evaluation(name: str, dice: dict[str, float]) -> Path:
+        folder = tmp_path / name
+        rows = [{"case": c, "subject": c, "dice_1": d} for c, d in dice.items()]
+        folder.mkdir()
+        (folder / "metrics_summary.json").write_text(json.dumps(summarise(rows, ["dice_1"], "case")))
+        lines = [f"{c},{c},VNet,{c}.nii,{d}" for c, d in dice.items()] + ["a,a,other,a.nii,0"]
+        (folder / "metrics.csv").write_text("\n".join(["case,subject,method,file,dice_1", *lines]))
+        return folder
+
+    own = evaluation("own", {"a": 0.8, "b": 0.9, "c": 0.7})
+    plain = evaluation("plain", {"c": 0.6, "a": 0.7, "b": 0.8})
+    origin = {"title": "t", "command": "c", "data": "d", "seed": 0}
+    record_figures(own, bundle, "pairs", against=[f"no flips={plain}"], **origin)
+    saved = json.loads((bundle / "docs" / "figures" / "pairs.json").read_text())["baselines"]["no flips"]
+    assert saved["dice_1"]["mean"] == pytest.approx(0.7)
+    difference = saved["dice_1"]["difference"]
+    assert [difference[k] for k in ("mean", "ci95_low", "ci95_high")] == pytest.approx([0.1] * 3)
+    other = evaluation("other", {"a": 0.8, "b": 0.9})
+    with pytest.raises(InputError, match="have other cases"):
+        record_figures(own, bundle, "pairs", against=[f"x={other}"], **origin)
+    with pytest.raises(InputError, match="wrote no table"):
+        record_figures(own, bundle, "pairs", against=["x"], **origin)
