@@ -1,16 +1,15 @@
-"""Pictures of an evaluation: input, result, reference and error, one file a case."""
+"""Pictures of a reconstruction: input, result, and where it is known, reference and error."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mdl_monai.io.atomic import atomic_path
+from mdl_monai.handlers.case_pictures import CasePictures, case_name
 from mdl_monai.metrics.reconstruction import reconstruction_metrics
 from mdl_monai.physics.fourier import ifft2c
 
@@ -22,69 +21,64 @@ def _fullest_slice(volume: Tensor) -> int:
     return int(volume.abs().sum(dim=(0, 1, 2)).argmax())
 
 
-class ReconstructionPictures:
-    """Evaluator handler: zero-filled image, reconstruction, reference and error map as PNG.
+class ReconstructionPictures(CasePictures):
+    """Zero-filled image and reconstruction, beside reference and error map where the item has a ``label``.
 
-    Args:
-        output_dir: receives ``<case>.png``.
-        count: cases to draw, the first ones; 0 for none.
+    Of a volume, the slice with the most signal is drawn. Arguments as in `CasePictures`; the items hold k-space and
+    mask ``image`` [3, H, W] or [3, H, W, D], ``pred`` and ``label`` [1, H, W] or [1, H, W, D].
     """
 
-    def __init__(self, output_dir: str, count: int = 4) -> None:
-        self.output_dir, self.count = Path(output_dir), count
-        self._drawn = 0
+    def figure(self, item: Mapping[str, Any]) -> Figure:
+        """Draw one case."""
+        border, pred = _plain(item["image"]), _plain(item["pred"])
+        label = None if item.get("label") is None else _plain(item["label"])
+        if pred.ndim == 4:
+            n = _fullest_slice(pred if label is None else label)
+            border, pred = border[..., n], pred[..., n]
+            label = None if label is None else label[..., n]
+        zero_filled = ifft2c(torch.complex(border[0], border[1])).abs()[None]
+        if label is not None:
+            zero_filled = zero_filled * label.max()  # k-space was simulated at peak 1
+        return reconstruction_figure(case_name(item), zero_filled, pred, label, border[2])
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator whose output is decollated and postprocessed."""
-        engine.add_event_handler(Events.STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
 
-    def _reset(self, engine: Engine) -> None:
-        self._drawn = 0
-
-    def _draw(self, engine: Engine) -> None:
-        items: Any = engine.state.output
-        for item in items if isinstance(items, list) else [items]:
-            if self._drawn >= self.count:
-                return
-            self._drawn += 1
-            border, pred, label = (
-                torch.as_tensor(item[key]).as_subclass(Tensor).cpu() for key in ("image", "pred", "label")
-            )
-            if label.ndim == 4:
-                n = _fullest_slice(label)
-                border, pred, label = border[..., n], pred[..., n], label[..., n]
-            zero_filled = ifft2c(torch.complex(border[0], border[1])).abs()[None]
-            scale = label.max() / zero_filled.new_tensor(1.0)  # k-space was simulated at peak 1
-            case = item["pred"].meta["case"]
-            with atomic_path(self.output_dir / f"{case}.png") as path:
-                reconstruction_figure(case, zero_filled * scale, pred, label, border[2]).savefig(
-                    path, dpi=100, format="png"
-                )
+def _plain(image: Any) -> Tensor:
+    return torch.as_tensor(image).as_subclass(Tensor).cpu()
 
 
 def reconstruction_figure(
-    case: str, zero_filled: Tensor, pred: Tensor, label: Tensor, mask: Tensor
+    case: str, zero_filled: Tensor, pred: Tensor, label: Tensor | None, mask: Tensor
 ) -> Figure:
-    """Four panels of one slice: zero-filled, reconstruction, reference, error; images [1, H, W], mask [H, W]."""
-    figure = Figure(figsize=(13, 3.7), layout="constrained")
-    axes = figure.subplots(1, 4)
-    peak = float(label.max())
-    before, after = reconstruction_metrics(zero_filled, label), reconstruction_metrics(pred, label)
-    panels = (
-        (f"zero-filled, {before['psnr']:.2f} dB", zero_filled),
-        (f"reconstruction, {after['psnr']:.2f} dB", pred.abs()),
-        ("reference", label),
-    )
-    for axis, (title, image) in zip(axes, panels, strict=False):
+    """Panels of one slice: zero-filled, reconstruction, reference, error; images [1, H, W], mask [H, W].
+
+    Without a reference, two panels, each windowed to its own peak: the measured k-space has a scale of its own.
+    """
+    if label is None:
+        panels = [
+            (title, image, float(image.max()))
+            for title, image in (("zero-filled", zero_filled), ("reconstruction", pred.abs()))
+        ]
+        figure = Figure(figsize=(6.5, 3.7), layout="constrained")
+    else:
+        before, after = reconstruction_metrics(zero_filled, label), reconstruction_metrics(pred, label)
+        peak = float(label.max())
+        panels = [
+            (f"zero-filled, {before['psnr']:.2f} dB", zero_filled, peak),
+            (f"reconstruction, {after['psnr']:.2f} dB", pred.abs(), peak),
+            ("reference", label, peak),
+        ]
+        figure = Figure(figsize=(13, 3.7), layout="constrained")
+    axes = figure.subplots(1, 2 if label is None else 4)
+    for axis, (title, image, peak) in zip(axes, panels, strict=False):
         axis.imshow(image[0].T.numpy(), cmap="gray", vmin=0, vmax=peak, origin="lower")
         axis.set_title(title)
-    error = (pred.abs() - label)[0].T / (peak or 1.0)
-    drawn = axes[3].imshow(
-        error.numpy(), cmap="RdBu_r", vmin=-ERROR_WINDOW, vmax=ERROR_WINDOW, origin="lower"
-    )
-    axes[3].set_title("error / peak")
-    figure.colorbar(drawn, ax=axes[3], shrink=0.9)
+    if label is not None:
+        error = (pred.abs() - label)[0].T / (float(label.max()) or 1.0)
+        drawn = axes[3].imshow(
+            error.numpy(), cmap="RdBu_r", vmin=-ERROR_WINDOW, vmax=ERROR_WINDOW, origin="lower"
+        )
+        axes[3].set_title("error / peak")
+        figure.colorbar(drawn, ax=axes[3], shrink=0.9)
     for axis in axes:
         axis.axis("off")
     figure.suptitle(f"{case}: {float(mask.mean()):.1%} of k-space")

@@ -80,7 +80,8 @@ def test_predictions_lie_on_the_inputs_grid_in_its_intensity(
     np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
     error = np.linalg.norm(after.get_fdata() - before.get_fdata()) / np.linalg.norm(before.get_fdata())
     assert error < 0.05
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["predictions"]
+    written = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")]
+    assert sorted(written) == ["pictures/thick.png", "predictions/thick.nii.gz"]
 
 
 def test_training_writes_weights_that_inference_takes_and_resumes(

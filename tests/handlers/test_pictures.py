@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
@@ -21,12 +22,33 @@ def item(case: str, *shape: int) -> dict:
     }
 
 
-def test_the_first_cases_are_drawn_slices_and_volumes_alike(tmp_path: Path) -> None:
+def test_slices_and_volumes_are_drawn_through_the_engine(tmp_path: Path) -> None:
     engine = Engine(lambda engine, batch: batch)
-    ReconstructionPictures(str(tmp_path), count=2).attach(engine)
-    engine.run([[item("a", 16, 20)], [item("b", 16, 20, 3)], [item("c", 16, 20)]])
+    ReconstructionPictures(str(tmp_path)).attach(engine)
+    engine.run([[item("a", 16, 20)], [item("b", 16, 20, 3)]])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
-    assert all(p.read_bytes().startswith(b"\x89PNG") for p in tmp_path.iterdir())
+
+
+def test_of_a_volume_the_slice_with_the_most_signal_is_drawn() -> None:
+    volume = item("a", 16, 20, 5)
+    volume["label"][..., 3] += 1
+    volume["pred"][..., 1] += 5
+    pictures = ReconstructionPictures("unused")
+    shown = pictures.figure(volume).axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown, volume["pred"][0, :, :, 3].T)
+    del volume["label"]
+    shown = pictures.figure(volume).axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown, volume["pred"][0, :, :, 1].T)
+
+
+def test_without_a_reference_input_and_result_stand_alone_each_at_its_own_peak() -> None:
+    case = item("a", 16, 20)
+    case["pred"] *= 400
+    del case["label"]
+    figure = ReconstructionPictures("unused").figure(case)
+    assert [axis.get_title() for axis in figure.axes] == ["zero-filled", "reconstruction"]
+    for axis in figure.axes:
+        assert axis.images[0].get_clim() == (0, pytest.approx(float(axis.images[0].get_array().max())))
 
 
 def test_panels_show_input_result_reference_and_error_upright() -> None:
