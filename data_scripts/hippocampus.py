@@ -7,8 +7,9 @@ Source: the archive and the MD5 that MONAI's ``DecathlonDataset`` names. Licence
 What is written: images/ and labels/, byte copies of the 260 labelled volumes (the challenge's own test volumes
 have no labels and are left in the archive); LICENSE.txt, the attribution that the licence asks for; and last
 dataset.json, so that a folder with a dataset.json is complete. Its lists `train` (175 volumes) and `test` (43)
-are those of the project's figures; `held_out` is every other one, listed apart so that nobody trains or tests
-on it by accident.
+are those of the project's figures; `fit` and `val` are the two parts of `train` that a training makes of it by
+default (15 % of the scans by seed 0); `held_out` is every other one, listed apart so that nobody trains or tests on
+it by accident.
 
 A volume is one hippocampus. The source does not name the heads, but the grey values tell: volumes 2k-1 and 2k
 are the two sides of one scan. Each record's `patient` says so, and whoever splits `train` further keeps such pairs
@@ -41,6 +42,7 @@ from monai.apps import DecathlonDataset
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.atomic import atomic_path, atomic_write_text
+from mdl_monai.io.records import split_by_subject
 
 TASK = "Task04_Hippocampus"
 FOLDERS = {"images": "imagesTr", "labels": "labelsTr"}  # here, and in the archive
@@ -107,6 +109,15 @@ def record(name: str) -> dict[str, str]:
     return {"image": f"images/{name}", "label": f"labels/{name}", "patient": f"scan_{(number + 1) // 2:03d}"}
 
 
+def parts_of_train(train: Records, fraction: float = 0.15, seed: int = 0) -> dict[str, Records]:
+    """`fit` and `val`: what a training with these options, its default ones, learns from and validates on."""
+    parts = split_by_subject([{**r, "subject": r["patient"]} for r in train], fraction, seed)
+    return {
+        name: [{k: v for k, v in r.items() if k != "subject"} for r in part]
+        for name, part in zip(("fit", "val"), parts, strict=True)
+    }
+
+
 def decoded(source: Path, names: Iterable[str]) -> Iterator[np.ndarray]:
     """Voxels and affine of the image, then of the label, of each name."""
     for name in names:
@@ -141,6 +152,7 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
             check_content(f"hippocampus {split}", content_digest(decoded(source, names[split])), expected)
 
         lists = {split: [record(name) for name in names[split]] for split in names}
+        lists |= parts_of_train(lists["train"])
         index, text = output_dir / "dataset.json", json.dumps(PROPERTIES | lists, indent=1) + "\n"
         if index.is_file() and index.read_text() != text:
             raise InputError(
@@ -163,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     lists = prepare(options.output_dir)
-    counts = ", ".join(f"{split} {len(records)}" for split, records in lists.items())
+    counts = ", ".join(f"{split} {len(lists[split])}" for split in ("train", "test", "held_out"))
     print(f"prepared {options.output_dir}: {counts} volumes; content as expected; {PROPERTIES['licence']}")
 
 

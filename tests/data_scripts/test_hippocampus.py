@@ -21,7 +21,7 @@ from monai.apps import DecathlonDataset
 from upstream import FileServer
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.records import load_records
+from mdl_monai.io.records import load_records, train_val_records
 
 NUMBERS = {"train": [1, 4], "test": [7], "held_out": [3, 12]}
 Files = dict[str, bytes]  # contents of the archive, by name within the task's folder
@@ -100,6 +100,9 @@ def check_prepared(root: Path, files: Files) -> None:
     for path in volumes:
         assert (root / path).read_bytes() == files[path.replace("/", "Tr/")]
     index = json.loads((root / "dataset.json").read_text())
+    parts = [index.pop(name) for name in ("fit", "val")]
+    assert sorted(r["image"] for part in parts for r in part) == [r["image"] for r in index["train"]]
+    assert not {r["patient"] for r in parts[0]} & {r["patient"] for r in parts[1]}
     assert {k: v for k, v in index.items() if k not in NUMBERS} == hippocampus.PROPERTIES
     for split, expected in NUMBERS.items():
         assert [(r["image"], r["label"]) for r in index[split]] == [
@@ -299,6 +302,10 @@ def test_the_command_reproduces_the_set_that_the_projects_figures_come_from(
         assert (tmp_path / "set" / name.replace("Tr/", "/")).read_bytes() == content
     index = json.loads((tmp_path / "set" / "dataset.json").read_text())
     assert [r["image"] for r in index.pop("held_out")] == [f"images/{name_of(999)}"]
+    default = train_val_records(tmp_path / "set", "train", None, 0.15, 0)
+    for name, part in (("fit", "train"), ("val", "val")):
+        records = load_records(tmp_path / "set", name)
+        assert [r["case"] for r in records] == [r["case"] for r in default[part]] and index.pop(name)
     for split in ("train", "test"):
         assert all(r.pop("patient").startswith("scan_") for r in index[split])
     assert index == expected
