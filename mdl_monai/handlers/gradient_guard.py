@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from ignite.engine import Engine
-from monai.engines import IterationEvents
+from monai.engines import AdversarialTrainer, IterationEvents
+from monai.utils import AdversarialIterationEvents
 from torch import nn
 
 from mdl_monai.errors import InputError
@@ -14,7 +15,7 @@ class GradientGuard:
     """Trainer handler: clips the gradient's norm, and stops with a reason where it is NaN or infinite.
 
     Args:
-        network: the module that is trained.
+        network: the module that is trained; beside a discriminator, the generator.
         max_norm: upper bound of the gradient's 2-norm.
     """
 
@@ -22,8 +23,14 @@ class GradientGuard:
         self.network, self.max_norm = network, max_norm
 
     def attach(self, engine: Engine) -> None:
-        """Register with a MONAI trainer, between backward pass and optimiser step."""
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        """Register with a MONAI trainer, between backward pass and optimiser step.
+
+        An `AdversarialTrainer` registers its own events behind its handlers: it needs them as ``event_names`` too.
+        """
+        if isinstance(engine, AdversarialTrainer):
+            engine.add_event_handler(AdversarialIterationEvents.GENERATOR_BACKWARD_COMPLETED, self)
+        else:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         """Clip.

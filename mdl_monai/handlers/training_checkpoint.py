@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mdl_monai.io.atomic import atomic_path
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "model.pt"
+PROGRESS = {"best", "epoch", "iteration"}  # what a checkpoint holds besides the states of the parts
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class TrainingCheckpoint:
         dataset: training set, whose random transforms are seeded.
         seed: base of the random numbers.
         resume: go on from ``checkpoint.pt`` if there is one.
+        further: by name, what else is trained (a discriminator, its optimiser): objects with a state_dict.
     """
 
     def __init__(
@@ -65,10 +68,16 @@ class TrainingCheckpoint:
         dataset: Dataset,
         seed: int = 0,
         resume: bool = False,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir, self.network, self.seed, self.resume = Path(output_dir), network, seed, resume
         self.dataset = dataset
-        self.parts: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        self.parts: dict[str, Any] = {
+            "network": network,
+            "optimizer": optimizer,
+            "lr_scheduler": lr_scheduler,
+            **(further or {}),
+        }
         self.best = float("-inf")
 
     def attach(self, engine: Engine) -> None:
@@ -90,10 +99,10 @@ class TrainingCheckpoint:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            getattr(self.network, "module", self.network).load_state_dict(state["network"])
+            self._refuse_other_parts(path, state)
             for name, part in self.parts.items():
                 self._refuse_other_schedule(path, part, state[name])
-                part.load_state_dict(state[name])
+                getattr(part, "module", part).load_state_dict(state[name])
         except InputError:
             raise
         except Exception as error:
@@ -106,6 +115,19 @@ class TrainingCheckpoint:
         self.best = state["best"]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         logger.info("resumed from %s after epoch %d", path, state["epoch"])
+
+    def _refuse_other_parts(self, path: Path, state: dict[str, Any]) -> None:
+        """A discriminator that starts anew, or one that is left behind, would not be the same training."""
+        found = state.keys() - PROGRESS
+        if found != self.parts.keys():
+            raise InputError(
+                "the checkpoint is one of another kind of training",
+                where=path,
+                expected=", ".join(sorted(self.parts)),
+                found=", ".join(sorted(found)),
+                remedy="resume with the config files of the first run, or start a new training from these weights "
+                "with --pretrained",
+            )
 
     @staticmethod
     def _refuse_other_schedule(path: Path, part: Any, state: dict[str, Any]) -> None:
@@ -124,13 +146,11 @@ class TrainingCheckpoint:
     def _save(self, engine: Engine) -> None:
         if _rank() > 0:
             return
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state.update(
-            network=cpu_state(self.network),
-            best=self.best,
-            epoch=engine.state.epoch,
-            iteration=engine.state.iteration,
-        )
+        state = {
+            name: cpu_state(part) if isinstance(part, nn.Module) else part.state_dict()
+            for name, part in self.parts.items()
+        }
+        state.update(best=self.best, epoch=engine.state.epoch, iteration=engine.state.iteration)
         save_atomically(state, self.output_dir / CHECKPOINT_NAME)
 
 

@@ -19,7 +19,7 @@ class VolumewiseInferer(Inferer):
 
     Args:
         window_size: voxels of a window, by axis.
-        max_voxels: the largest volume that goes through in one pass; large ones need about 2 GB a million voxels.
+        max_voxels: the largest volume that goes through in one pass; V-Net takes about 0.5 GB a million voxels.
         amp: run the network under autocast.
         progress: show a bar over the windows of a volume.
     """
@@ -27,7 +27,7 @@ class VolumewiseInferer(Inferer):
     def __init__(
         self,
         window_size: Sequence[int],
-        max_voxels: int = 1_000_000,
+        max_voxels: int = 4_000_000,
         amp: bool = False,
         progress: bool = False,
     ) -> None:

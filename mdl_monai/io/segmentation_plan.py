@@ -22,7 +22,7 @@ from mdl_monai.io.label_map import label_values
 from mdl_monai.io.records import Record, load_records
 
 PLAN_NAME = "plan.json"
-MAX_PATCH_VOXELS = 2**19  # 0.5 million: a batch of four trains in about 8 GB
+MAX_PATCH_VOXELS = 2**19  # 0.5 million: V-Net trains on a batch of four in about 2.5 GB
 
 Plan = dict[str, Any]
 

@@ -86,6 +86,35 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         train(tmp_path, 2, resume=True)
 
 
+def test_further_parts_are_saved_and_a_checkpoint_with_others_is_refused(tmp_path: Path) -> None:
+    """Both ways: a discriminator that the checkpoint lacks, and one that the training lacks."""
+    plain, other = nn.Linear(2, 1), nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+    class Engine:
+        class state:  # noqa: N801
+            epoch, iteration = 1, 4
+
+    def checkpoint(further: dict[str, nn.Module] | None) -> TrainingCheckpoint:
+        return TrainingCheckpoint(
+            str(tmp_path), plain, optimizer, scheduler, Dataset([]), resume=True, further=further
+        )
+
+    both, alone = checkpoint({"discriminator": nn.DataParallel(other)}), checkpoint(None)
+    both._save(Engine)  # type: ignore[arg-type]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["discriminator"]
+    assert torch.equal(saved["weight"], other.weight)
+    with pytest.raises(InputError, match="(?s)another kind.*expected: lr_scheduler.*found: discriminator"):
+        alone._start(Engine)  # type: ignore[arg-type]
+    nn.init.zeros_(other.weight)
+    both._start(Engine)  # type: ignore[arg-type]
+    assert torch.equal(saved["weight"], other.weight) and other.weight.any()
+    alone._save(Engine)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="(?s)another kind.*expected: discriminator.*found: lr_scheduler"):
+        both._start(Engine)  # type: ignore[arg-type]
+
+
 def test_best_weights_are_kept_and_plain(tmp_path: Path) -> None:
     network = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
