@@ -27,7 +27,9 @@ from mdl_monai.errors import InputError
 
 
 def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> BundleResult:
-    """Evaluate one bundle with its baselines; what it needs is in its ``configs/demo.yaml``.
+    """Evaluate one bundle with its baselines, or run its inference where there is no reference.
+
+    What it needs is in its ``configs/demo.yaml``.
 
     Raises:
         InputError: the real data is not there, or the bundle's command failed.
@@ -45,24 +47,16 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
                 where=dataset_dir,
                 remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to run on embedded data",
             )
-    commands, start = [], time.perf_counter()
-    for overlays, name in ((("inference", "evaluate"), split), (("inference",), NO_REFERENCE)):
-        listing = json.loads((dataset_dir / "dataset.json").read_text())
-        if name not in listing:
-            continue
-        options = {
-            "dataset_dir": dataset_dir,
-            "split": name,
-            "output_dir": output_dir,
-            **demo.get("options", {}),
-        }
-        if "evaluate" in overlays:
-            options["baselines"] = "true"
-        commands.append(_run(bundle, overlays, options))
-    return BundleResult(bundle, demo, output_dir, dataset_dir, commands, time.perf_counter() - start)
+    overlays, options = ["inference", "evaluate"], {"baselines": "true"}
+    if NO_REFERENCE in json.loads((dataset_dir / "dataset.json").read_text()):
+        overlays, options, split = ["inference"], {}, NO_REFERENCE
+    options |= {"dataset_dir": str(dataset_dir), "split": split, "output_dir": str(output_dir)}
+    start = time.perf_counter()
+    command = _run(bundle, overlays, options)
+    return BundleResult(bundle, demo, output_dir, dataset_dir, split, command, time.perf_counter() - start)
 
 
-def _run(bundle: Path, overlays: Sequence[str], options: Mapping[str, Any]) -> str:
+def _run(bundle: Path, overlays: Sequence[str], options: Mapping[str, str]) -> str:
     """Run a workflow of the bundle; return the command."""
     configs = [str(bundle / "configs" / f"{name}.yaml") for name in ("common", *overlays)]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", json.dumps(configs)]

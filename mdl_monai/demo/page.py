@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from mdl_monai.demo.inputs import NO_REFERENCE, SPLIT
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.io.records import load_records
 
@@ -33,7 +32,8 @@ class BundleResult:
     demo: dict[str, Any]
     output_dir: Path
     dataset_dir: Path
-    commands: list[str]
+    split: str
+    command: str
     seconds: float
 
 
@@ -63,11 +63,9 @@ def _summary_table(result: BundleResult) -> str:
 
 def _pictures(result: BundleResult) -> str:
     """Pictures by case, each with where its input comes from."""
-    listing = json.loads((result.dataset_dir / "dataset.json").read_text())
-    shown = [name for name in (SPLIT, NO_REFERENCE) if name in listing] or result.demo["real_split"]
     origins = {
         record["case"]: str(record.get("origin", f"real: {result.demo['real_dataset']}"))
-        for record in load_records(result.dataset_dir, shown)
+        for record in load_records(result.dataset_dir, result.split)
     }
     figures = []
     for picture in sorted((result.output_dir / "pictures").glob("*.png")):
@@ -92,7 +90,7 @@ def _section(result: BundleResult) -> str:
 <p>{n_cases} cases, {result.seconds:.0f} s in all, start of Python included. Mean over cases and 95 % interval over
 subjects; <code>time_s</code> is seconds a case on this machine.</p>
 {_summary_table(result)}
-<pre>{escape(chr(10).join(result.commands))}</pre>
+<pre>{escape(result.command)}</pre>
 {_pictures(result)}"""
 
 

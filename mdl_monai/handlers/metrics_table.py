@@ -15,7 +15,6 @@ import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
-from torch import Tensor
 
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.metrics.summary import paired_difference, summarise
@@ -28,7 +27,8 @@ class MetricsTable:
     """Evaluator handler that computes metrics by case and writes them when `write` is called.
 
     Args:
-        metric: function of (pred, label), one case each, channel first, giving ``{metric key: figure}``.
+        metric: function of (pred, label), one case each, channel first, giving ``{metric key: figure}``; the label
+            is None in a run without references.
         output_dir: receives ``metrics.csv``, ``metrics_summary.json`` and, with baselines,
             ``baselines_summary.json``.
         records: the records of the data set in its order: their case, subject and file.
@@ -39,7 +39,7 @@ class MetricsTable:
 
     def __init__(
         self,
-        metric: Callable[[Tensor, Tensor], Mapping[str, float]],
+        metric: Callable[[Any, Any], Mapping[str, float]],
         output_dir: str,
         records: Sequence[Mapping[str, Any]],
         method: str = "network",
@@ -81,7 +81,7 @@ class MetricsTable:
                     "subject": record["subject"],
                     "method": self.method,
                     "file": str(record[self.file_key]),
-                    **self.metric(item[pred_key], item[label_key]),
+                    **self.metric(item[pred_key], item.get(label_key)),
                     "time_s": self._seconds / len(items),
                 }
             )

@@ -1,4 +1,4 @@
-"""What a segmentation network is made for: labels, voxel spacing, patch size and stage widths.
+"""What a segmentation network is made for: labels, voxel spacing, patch size, stage widths, mirror images or not.
 
 A training takes them from its data or from options and notes them in ``plan.json`` beside its weights; inference
 and evaluation read them there.
@@ -19,6 +19,7 @@ import torch
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header
 from mdl_monai.io.label_map import label_values
+from mdl_monai.io.options import flag
 from mdl_monai.io.records import Record, load_records
 
 PLAN_NAME = "plan.json"
@@ -33,7 +34,7 @@ def plan_of_weights(ckpt_path: str | Path, default: Mapping[str, Any], **options
     Args:
         ckpt_path: file of the weights.
         default: the plan of the bundle's own weights: ``labels``, ``spacing`` (mm), ``patch_size`` (voxels),
-            ``features``.
+            ``features``, and ``mirror``, whether it knows mirror images.
         options: entries of the plan that the user set; None or "null" for those not set.
 
     Raises:
@@ -118,6 +119,7 @@ def _checked(plan: Plan) -> Plan:
                 remedy=f"give it as --{name} '{[1, 2] if not count else [1, 1, 1]}'",
             )
         plan[name] = numbers
+    plan["mirror"] = flag(plan.get("mirror", False))
     if len(set(plan["labels"])) < len(plan["labels"]):
         raise InputError("a label is named twice", found=plan["labels"], remedy="set --labels '[1, 2]'")
     return plan

@@ -36,24 +36,26 @@ class SegmentationMetrics:
             raise ValueError("there are no foreground labels to measure")
         self.labels = tuple(labels)
 
-    def __call__(self, pred: MetaTensor, label: MetaTensor) -> dict[str, float]:
+    def __call__(self, pred: MetaTensor, label: MetaTensor | None) -> dict[str, float]:
         """Metrics of one case.
 
         Args:
             pred: predicted label map, [1, H, W] or [1, H, W, D]; its affine gives the spacing in mm.
-            label: reference label map on the same grid.
+            label: reference label map on the same grid; None where there is none.
 
         Returns:
             For each label n ``dice_<n>``, ``hd95_<n>`` and ``asd_<n>`` (mm), ``volume_ml_<n>`` (of the prediction);
-            then ``dice_mean`` over the labels.
+            then ``dice_mean`` over the labels. Without reference the volumes alone.
 
         Raises:
             ValueError: if the shapes differ.
         """
-        if pred.shape != label.shape:
-            raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
         affine = torch.as_tensor(pred.affine, dtype=torch.float64)
         voxel_ml = abs(torch.linalg.det(affine).item()) / MM3_PER_ML
+        if label is None:
+            return {f"volume_ml_{n}": int((pred == n).sum()) * voxel_ml for n in self.labels}
+        if pred.shape != label.shape:
+            raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
         # a slice's columns of the affine have three components too, so three rows count whatever the axes
         spacing = affine_to_spacing(affine, r=3).tolist()
         x, g = _cropped(pred.as_tensor(), label.as_tensor())

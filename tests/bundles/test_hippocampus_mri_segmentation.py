@@ -61,8 +61,16 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.manual_seed(0)
+    torch.save(VNet(3, 1, 3, (4, 8)).state_dict(), path)
+    return path
+
+
 def test_results_lie_on_the_input_whatever_its_orientation_and_spacing(
-    crops: Path, run_bundle: Run, tmp_path: Path
+    crops: Path, run_bundle: Run, tmp_path: Path, random_weights: Path
 ) -> None:
     ended = run_bundle(
         NAME,
@@ -70,6 +78,8 @@ def test_results_lie_on_the_input_whatever_its_orientation_and_spacing(
         dataset_dir=crops,
         split="['turned', 'test']",
         output_dir=tmp_path,
+        ckpt_path=random_weights,
+        features="[4, 8]",
     )
     assert ended.returncode == 0, ended.stderr
     upright = {}
@@ -131,6 +141,21 @@ def test_other_data_trains_by_options_alone_and_the_weights_remember_it(
     assert used.returncode == 0, used.stderr
     assert set(np.unique(nib.load(run / "predictions" / "3.nii.gz").dataobj)) <= {0, 1, 4}
     assert "dice_4" in json.loads((run / "metrics_summary.json").read_text())
+
+
+def test_a_folder_of_images_gets_label_maps_pictures_and_volumes(
+    crops: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.nii.gz").write_bytes((crops / "RAS.nii.gz").read_bytes())
+    ended = run_bundle(NAME, ["inference"], dataset_dir=tmp_path / "in", output_dir=tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    assert written == ["metrics.csv", "metrics_summary.json", "pictures/a.png", "predictions/a.nii.gz"]
+    summary = json.loads((tmp_path / "out" / "metrics_summary.json").read_text())
+    assert list(summary) == ["volume_ml_1", "volume_ml_2", "time_s"]
+    values = np.asarray(nib.load(tmp_path / "out" / "predictions" / "a.nii.gz").dataobj)
+    assert summary["volume_ml_1"]["mean"] == pytest.approx((values == 1).sum() * 8 / 1000)
 
 
 def test_two_processes_train_and_evaluate_as_one(crops: Path, run_bundle: Run, tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_mixed_precision_gives_float32() -> None:
     assert not torch.equal(out, network(volume))
 
 
+@pytest.mark.parametrize("max_voxels", [1000, 100])
+def test_a_volume_and_its_mirror_image_have_mirrored_results(max_voxels: int) -> None:
+    torch.manual_seed(0)
+    network, volume = nn.Conv3d(1, 2, 3, padding=1), torch.randn(1, 1, 8, 6, 5)
+    infer = VolumewiseInferer((4, 6, 5), max_voxels, mirror=True)
+    out = infer(volume, network)
+    torch.testing.assert_close(infer(volume.flip(2), network), out.flip(2))
+    if max_voxels == 1000:
+        torch.testing.assert_close(out, (network(volume) + network(volume.flip(2)).flip(2)) / 2)
+
+
 def test_an_empty_window_is_refused() -> None:
     with pytest.raises(InputError, match="no voxels"):
         VolumewiseInferer((4, 0, 4))

@@ -16,6 +16,7 @@ DEFAULT: dict[str, Any] = {
     "spacing": [1.0, 1.0, 1.0],
     "patch_size": [16, 16, 16],
     "features": [4, 8, 16],
+    "mirror": True,
 }
 
 
@@ -115,6 +116,7 @@ def test_weights_bring_their_plan_and_options_still_win(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({**DEFAULT, "labels": [9]}))
     assert plan_of_weights(tmp_path / "model.pt", DEFAULT)["labels"] == [9]
     assert plan_of_weights(tmp_path / "model.pt", DEFAULT, labels=(3, 4))["labels"] == [3, 4]
+    assert plan_of_weights(tmp_path / "model.pt", DEFAULT, mirror="false")["mirror"] is False
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
         plan_of_weights(tmp_path / "model.pt", DEFAULT)

@@ -180,3 +180,10 @@ def test_maps_of_different_shape_and_no_labels_are_refused() -> None:
         MEASURE(on_grid(blobs(0)), on_grid(blobs(0)[..., 1:]))
     with pytest.raises(ValueError, match="no foreground labels"):
         SegmentationMetrics([])
+
+
+def test_without_reference_there_are_volumes_alone() -> None:
+    pred = on_grid(blobs(0))
+    alone = MEASURE(pred, None)
+    assert list(alone) == ["volume_ml_1", "volume_ml_2"]
+    assert alone == {k: v for k, v in MEASURE(pred, pred).items() if k in alone}
