@@ -63,12 +63,21 @@ def check_label_map(
             found=np.round(np.asarray(affines[0]), 3).tolist(),
             remedy="resample it to the image, or copy the image's header if only that is wrong",
         )
-    unknown = sorted(set(label_values(label_map, where=where)) - set(labels))
+    check_labels(label_values(label_map, where=where), labels, where=where)
+
+
+def check_labels(values: Sequence[int], labels: Sequence[int], *, where: object) -> None:
+    """Refuse a map whose values are not all among the labels that there are; both without background.
+
+    Raises:
+        InputError: an unknown label.
+    """
+    unknown = sorted(set(values) - set(labels))
     if unknown:
         raise InputError(
             "the label map holds an unknown label",
             where=where,
             expected=f"0 and {', '.join(map(str, labels))}",
             found=", ".join(map(str, unknown[:10])),
-            remedy="name all labels with --labels '[1, 2]', or correct the map",
+            remedy="name all labels with --labels '[1, 2]' or in dataset.json, or correct the map",
         )

@@ -18,7 +18,7 @@ import torch
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header
-from mdl_monai.io.label_map import label_values
+from mdl_monai.io.label_map import check_labels, label_values
 from mdl_monai.io.options import flag
 from mdl_monai.io.records import Record, load_records
 
@@ -149,15 +149,8 @@ def _labels(records: Sequence[Record], label_key: str, known: Sequence[int]) -> 
         check_header(path)
         image: Any = nib.load(path)
         values = label_values(torch.from_numpy(np.asarray(image.dataobj, dtype=np.float64)), where=path)
-        unknown = sorted(set(values) - set(known)) if known else []
-        if unknown:
-            raise InputError(
-                "the label map holds an unknown label",
-                where=path,
-                expected=f"0 and {', '.join(map(str, known))}",
-                found=", ".join(map(str, unknown[:10])),
-                remedy="name all labels with --labels or in dataset.json, or correct the map",
-            )
+        if known:
+            check_labels(values, known, where=path)
         held.update(values)
     missing = sorted(set(known) - held)
     if missing or not held:
