@@ -104,6 +104,7 @@ def check_properties(bundle: Path) -> list[str]:
                 dataset_dir=str(Path(folder, "data")),
                 output_dir=str(Path(folder, "output")),
                 device="$torch.device('cpu')",
+                progress=False,
             )
             handlers = workflow.parser.get("train#handlers", [])
             if any(isinstance(handler, str) for handler in handlers):  # MONAI's check ends in a TypeError
