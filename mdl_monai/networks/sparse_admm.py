@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from mdl_monai.networks.reconstruction_border import float32_region, real_image_data
 
 
-class SparseADMM(nn.Module):
+class SparseADMM(nn.Module, ABC):
     """Reconstruct a real image by ``min_x 1/2 ||mask F x - y||^2 + weight ||W x||_1`` with ADMM.
 
     The splitting is v = W x with scaled dual u; the x step is closed-form because W^T W is a circular
@@ -30,17 +32,17 @@ class SparseADMM(nn.Module):
             )
         self.weight, self.penalty, self.iterations = weight, penalty, iterations
 
+    @abstractmethod
     def analysis(self, image: Tensor) -> Tensor:
         """W: image [B, 1, H, W] to coefficients [B, K, H, W]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def synthesis(self, coefficients: Tensor) -> Tensor:
         """W^T: coefficients [B, K, H, W] to image [B, 1, H, W]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def power_spectrum(self, spectrum: Tensor, width: int) -> Tensor:
         """Transfer function of W^T W for images of this width, broadcastable to spectrum [B, 1, H, W // 2 + 1]."""
-        raise NotImplementedError
 
     def shrink(self, coefficients: Tensor, threshold: float) -> Tensor:
         """Proximal map of threshold * ||.||_1: [B, K, H, W] to the same shape."""

@@ -41,10 +41,17 @@ def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_bundle() -> Run:
-    """Run `python -m monai.bundle run` on a bundle's sources: (name, overlays, options) to the ended process."""
+    """Run `python -m monai.bundle run` on a bundle's sources: (name, overlays, options) to the ended process.
+
+    It must end with the exit code `code`.
+    """
 
     def run(
-        name: str, overlays: list[str], launcher: tuple[str, ...] = ("-m", "monai.bundle"), **options: object
+        name: str,
+        overlays: list[str],
+        launcher: tuple[str, ...] = ("-m", "monai.bundle"),
+        code: int = 0,
+        **options: object,
     ) -> subprocess.CompletedProcess[str]:
         configs = ROOT / "bundles" / name / "configs"
         files = [str(configs / f"{overlay}.yaml") for overlay in ["common", *overlays]]
@@ -58,6 +65,8 @@ def run_bundle() -> Run:
         for key, value in options.items():
             command += [f"--{key.replace('__', '#')}", str(value)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+        ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert ended.returncode == code, ended.stderr
+        return ended
 
     return run
