@@ -51,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED)
-	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,tensorboard,export]"
+	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,tensorboard,export,greedy,cohort]"
 	@touch $@
 
 demo: $(INSTALLED)  ## install, run every bundle on embedded inputs, write demo_output/index.html

@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 
