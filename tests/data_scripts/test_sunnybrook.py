@@ -330,14 +330,16 @@ def test_a_patient_beside_the_lists_keeps_the_slices_that_are_whole(
     del files[archive_of("SC-HYP-12")][image_name("SC-HYP-12", "0003")]
     serve(files)
     lists = sunnybrook.prepare(tmp_path / "set", known)
-    assert [Path(r["image"]).stem for r in lists["held_out"]] == ["SC-HYP-12_0020.nii"]
+    assert [r["image"] for r in lists["held_out"] if r["patient"] == "SC-HYP-12"] == [
+        "images/SC-HYP-12_0020.nii.gz"
+    ]
 
 
 def test_a_patient_who_is_not_in_the_table_has_no_images(
     serve: Serve, files: Files, known: dict, tmp_path: Path
 ) -> None:
     serve(files, **{sunnybrook.PATIENTS: table_of([p for p in SLICES if p != "SC-HYP-12"])})
-    assert sunnybrook.prepare(tmp_path / "one", known)["held_out"] == []
+    assert {r["patient"] for r in sunnybrook.prepare(tmp_path / "one", known)["held_out"]} == {"SC-N-11"}
     serve(files, **{sunnybrook.PATIENTS: table_of([p for p in SLICES if p != "SC-HF-I-01"])})
     refuse(tmp_path / "two", known, r"contour has no image.*among them SC-HF-I-01_")
 
