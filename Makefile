@@ -18,7 +18,7 @@ need = @test -n $(call quote,$($(1))) || { echo "$(1) is not set: $(2)" >&2; exi
 
 # The command of one workflow: $(call bundle,LAUNCHER,CONFIG FILES,NAME OF THE SPLIT OPTION). Make prints it.
 configs = bundles/$(BUNDLE)/configs
-bundle = $(RUN) -m $(1) run --config_file $(2) --meta_file $(configs)/metadata.json \
+bundle = $(RUN) -m $(1) run --config_file $(2) $(addprefix --meta_file ,$(wildcard $(configs)/metadata.json)) \
     --logging_file $(configs)/logging.conf --bundle_root bundles/$(BUNDLE) \
     $(call option,dataset_dir,$(DATASET_DIR)) $(call option,$(3),$(SPLIT)) \
     $(call option,output_dir,$(OUTPUT_DIR)) $(ARGS)

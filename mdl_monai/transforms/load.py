@@ -56,6 +56,7 @@ class LoadInputd(MapTransform):
         image = self._read(path)
         check_input(image, where=path, spatial_dims=self.spatial_dims)
         image.meta["case"] = record.get("case", stem(path))
+        image.meta["patient"] = str(record.get("patient", ""))
         return image
 
     def _read(self, path: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Registration of atlases to a target: affine, deformable, selection, failures, cohorts."""

@@ -1,0 +1,78 @@
+"""How alike a target and many atlases are on one grid: normalised mutual information, or deep features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+BINS = 32
+SAMPLES = 4096  # voxels whose percentiles bound the bins: sorting all would take longer than all the rest
+
+
+def normalised_mutual_information(target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
+    """(H(target) + H(atlas)) / H(target, atlas) of grey values in 32 bins, over each atlas's valid voxels.
+
+    Args:
+        target: [*spatial].
+        atlases: [N, *spatial].
+        valid: [N, *spatial], voxels that count are above 0.5.
+
+    Returns:
+        [N], from 1 (independent, or nothing valid) to 2 (one tells the other).
+    """
+    n = len(atlases)
+    joint = _binned(target.flatten()[None]) * BINS + _binned(atlases.flatten(1))
+    joint = joint + torch.arange(n, device=joint.device)[:, None] * BINS**2
+    counts = torch.bincount(joint[valid.flatten(1) > 0.5], minlength=n * BINS**2)
+    p = counts.view(n, BINS, BINS).double()
+    p = p / p.sum((1, 2), keepdim=True).clamp_min(1)
+    both = _entropy(p.flatten(1))
+    score = (_entropy(p.sum(1)) + _entropy(p.sum(2))) / both.clamp_min(1e-12)
+    return torch.where(both > 0, score, 1.0).float()
+
+
+def _binned(rows: Tensor) -> Tensor:
+    """Bins of each row [N, voxels] between its 0.5th and 99.5th percentile."""
+    some = rows[:, :: max(1, rows.shape[1] // SAMPLES)].float().sort(1).values
+    last = some.shape[1] - 1
+    low, high = some[:, int(0.005 * last)], some[:, int(0.995 * last)]
+    width = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+    return ((rows - low[:, None]) / width[:, None] * BINS).clamp(0, BINS - 1).long()
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return -torch.special.xlogy(p, p).sum(1)
+
+
+class DeepFeatureSimilarity:
+    """Minus the mean squared distance of a network's feature maps, each normalised to unit length at a voxel.
+
+    Args:
+        network: any module from [B, 1, *spatial] to feature maps [B, C, *any]; put into evaluation mode.
+        layer: name of the submodule whose output counts, as in ``network.named_modules()``; the network's own if None.
+    """
+
+    def __init__(self, network: nn.Module, layer: str | None = None) -> None:
+        self.network = network.eval()
+        self.layer = layer
+        self.network.get_submodule(layer or "")  # fails at once where there is none
+
+    def features(self, image: Tensor) -> Tensor:
+        """Of one image [*spatial], [C, *any]."""
+        kept: list[Tensor] = []
+        handle = self.network.get_submodule(self.layer or "").register_forward_hook(
+            lambda _module, _inputs, output: kept.append(output)
+        )
+        try:
+            with torch.no_grad():
+                self.network(((image - image.mean()) / image.std().clamp_min(1e-6))[None, None])
+        finally:
+            handle.remove()
+        return torch.nn.functional.normalize(kept[-1][0].float(), dim=0)
+
+    def __call__(self, target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
+        """As for :func:`normalised_mutual_information`, where more is more alike; voxels not valid count as zero."""
+        own = self.features(target)
+        return torch.stack(
+            [-(self.features(a * v) - own).square().mean() for a, v in zip(atlases, valid, strict=True)]
+        )
