@@ -1,27 +1,45 @@
-"""Affine registration of one pair by SimpleITK."""
+"""Affine registration of one pair by SimpleITK, or with fewer degrees of freedom."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from mdl_monai.registration.geometry import from_sitk_affine, to_sitk_affine
+from mdl_monai.errors import InputError
+from mdl_monai.registration.geometry import from_sitk_linear, to_sitk_affine
 from mdl_monai.registration.volume import RegistrationError, Volume
 
 MIN_SIZE = 4  # voxels that SimpleITK needs along an axis, so what a coarse level keeps
 
 
+MODELS: dict[tuple[str, int], Callable[[], Any]] = {
+    ("affine", 2): partial(sitk.AffineTransform, 2),
+    ("affine", 3): partial(sitk.AffineTransform, 3),
+    ("similarity", 2): sitk.Similarity2DTransform,
+    ("similarity", 3): sitk.Similarity3DTransform,
+    ("rigid", 2): sitk.Euler2DTransform,
+    ("rigid", 3): sitk.Euler3DTransform,
+    ("translation", 2): partial(sitk.TranslationTransform, 2),
+    ("translation", 3): partial(sitk.TranslationTransform, 3),
+}
+
+
 class AffineRegistration:
-    """Twelve degrees of freedom (six in 2D), coarse to fine, from one start or from several.
+    """A linear map, found coarse to fine, from one start or from several.
 
     Args:
+        model: what may change: "affine", "similarity" (rigid and one scale), "rigid", or "translation". Less is
+            safer where the images differ much, as slices of different hearts do.
         metric: "correlation" for images of one contrast, "mutual_information" for others.
-        shrink: factors of the levels; axes are shrunk towards cubic voxels.
+        shrink: factors of the levels; axes are shrunk towards cubic voxels. None: keep the start as it is, for images
+            that are centred already.
         iterations: at most so many a level.
         starts: 1 starts from the given transform, or from the fields of view put centre on centre. More try shifts
             of a sixth of the target's size along each axis too (5 in 2D, 7 in 3D), for tight crops that show the
@@ -31,13 +49,17 @@ class AffineRegistration:
 
     def __init__(
         self,
+        model: str = "affine",
         metric: str = "correlation",
         shrink: Sequence[int] = (4, 2),
         iterations: int = 60,
         starts: int = 1,
         threads: int = 1,
     ) -> None:
-        self.metric, self.shrink, self.iterations = metric, tuple(shrink), iterations
+        if (model, 2) not in MODELS:
+            known = " or ".join(dict.fromkeys(name for name, _ in MODELS))
+            raise InputError("unknown model of the affine stage", expected=known, found=model)
+        self.model, self.metric, self.shrink, self.iterations = model, metric, tuple(shrink), iterations
         self.starts, self.threads = starts, threads
 
     def __call__(self, target: Volume, atlas: Volume, start: Tensor | None = None) -> Tensor:
@@ -50,6 +72,10 @@ class AffineRegistration:
         _check(target, atlas)
         fixed, moving = (sitk.Cast(v.to_sitk(), sitk.sitkFloat32) for v in (target, atlas))
         first = self._centred(target, atlas) if start is None else start
+        if not self.shrink:
+            if not _overlap(target, atlas, first):
+                raise RegistrationError("the fields of view of target and atlas do not overlap")
+            return first
         factors = [
             (shrink_factors(target, f).tolist(), shrink_factors(atlas, f).tolist()) for f in self.shrink
         ]
@@ -92,8 +118,11 @@ class AffineRegistration:
         else:
             method.SetMetricAsMattesMutualInformation(32)
         method.SetInterpolator(sitk.sitkLinear)
-        transform = to_sitk_affine(start)
-        _centre(transform, fixed)
+        transform = MODELS[self.model, fixed.GetDimension()]()
+        if self.model != "translation":
+            middle = [(n - 1) / 2 for n in fixed.GetSize()]  # the optimiser's scales rely on turning about it
+            transform.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint(middle))
+        method.SetMovingInitialTransform(to_sitk_affine(start))  # comes after the transform that is optimised
         method.SetInitialTransform(transform, inPlace=True)
         # a first step of the coarsest voxel's size, down to a thousandth of it
         method.SetOptimizerAsRegularStepGradientDescent(
@@ -105,7 +134,7 @@ class AffineRegistration:
             method.Execute(fixed, moving)
         except RuntimeError:  # no voxel of the target falls into the atlas
             return start, math.inf
-        return from_sitk_affine(transform), method.GetMetricValue()
+        return start @ from_sitk_linear(transform), method.GetMetricValue()
 
 
 def _check(target: Volume, atlas: Volume) -> None:
@@ -127,14 +156,6 @@ def _overlap(target: Volume, atlas: Volume, affine: Tensor) -> bool:
     to_voxels = torch.linalg.inv(atlas.affine) @ affine @ target.affine
     places = lattice @ to_voxels[:-1, :-1].T + to_voxels[:-1, -1]
     return bool(((places > -0.5) & (places < torch.tensor(atlas.values.shape) - 0.5)).all(-1).any())
-
-
-def _centre(transform: sitk.AffineTransform, fixed: sitk.Image) -> None:
-    """Rotations turn about the middle of the target, which the optimiser's scales rely on."""
-    centre = np.asarray(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
-    moved = np.asarray(transform.TransformPoint(centre.tolist()))
-    transform.SetTranslation((moved - centre).tolist())
-    transform.SetCenter(centre.tolist())
 
 
 def shrink_factors(volume: Volume, factor: float) -> np.ndarray:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import SimpleITK as sitk
-import torch
 from torch import Tensor
 
 from mdl_monai.errors import InputError
-from mdl_monai.registration.geometry import from_sitk_field, resampled
+from mdl_monai.registration.pairwise import register_each
 from mdl_monai.registration.volume import Volume
 
 FILTERS = {
@@ -47,30 +46,19 @@ class SitkDemons:
         self.match_histogram, self.threads = match_histogram, threads
 
     def __call__(self, target: Volume, atlases: Sequence[Volume], affines: Tensor) -> Tensor:
-        """Displacements u [K, *spatial, D] float32, mm in the target's world: the atlas's point is affine (x + u).
+        """Displacements u [K, *spatial, D] float32, mm in the target's world: see :func:`register_each`."""
+        return register_each(target, atlases, affines, self._register)
 
-        Args:
-            target: the fixed image.
-            atlases: K images of any sizes, spacings and frames.
-            affines: [K, D + 1, D + 1], from the target's world to each atlas's.
-        """
-        fixed = target.standardised().to_sitk()
-        return torch.stack(
-            [
-                self._one(fixed, resampled(target, atlas, affine).standardised().to_sitk())
-                for atlas, affine in zip(atlases, affines, strict=True)
-            ]
-        )
-
-    def _one(self, fixed: sitk.Image, moving: sitk.Image) -> Tensor:
+    def _register(self, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
         if self.match_histogram:
             match = sitk.HistogramMatchingImageFilter()
             match.SetNumberOfThreads(self.threads)
             match.SetNumberOfHistogramLevels(128)
             match.SetNumberOfMatchPoints(7)
+            match.ThresholdAtMeanIntensityOff()
             moving = match.Execute(moving, fixed)
         demons: Any = FILTERS[self.variant]()
         demons.SetNumberOfThreads(self.threads)
         demons.SetNumberOfIterations(self.iterations)
         demons.SetStandardDeviations(self.sigma)
-        return from_sitk_field(demons.Execute(fixed, moving))
+        return demons.Execute(fixed, moving)

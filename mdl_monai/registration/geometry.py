@@ -59,9 +59,12 @@ def sample(channels: Tensor, affine: Tensor, world: Tensor) -> tuple[Tensor, Ten
 
 
 def resampled(target: Volume, atlas: Volume, affine: Tensor) -> Volume:
-    """The atlas on the target's grid through the affine map [D + 1, D + 1] from the target's world to its own."""
-    values, _ = sample(atlas.values[None].float(), atlas.affine, points(target, affine))
-    return target.with_values(values[0])
+    """The atlas on the target's grid through the affine map [D + 1, D + 1] from the target's world to its own.
+
+    The nearest value outside its field of view; zeros all over where the fields of view do not meet.
+    """
+    values, valid = sample(atlas.values[None].float(), atlas.affine, points(target, affine))
+    return target.with_values(values[0] if valid.any() else torch.zeros_like(valid))
 
 
 def in_voxels(displacement: Tensor, affine: Tensor) -> Tensor:
@@ -79,13 +82,14 @@ def to_sitk_affine(affine: Tensor) -> sitk.AffineTransform:
     return transform
 
 
-def from_sitk_affine(transform: sitk.AffineTransform) -> Tensor:
-    """The way back from `to_sitk_affine`, [D + 1, D + 1] float64."""
+def from_sitk_linear(transform: sitk.Transform) -> Tensor:
+    """Any linear transform between LPS worlds as [D + 1, D + 1] float64 between RAS worlds."""
     dims = transform.GetDimension()
-    matrix, centre = np.reshape(transform.GetMatrix(), (dims, dims)), np.asarray(transform.GetCenter())
     flip, out = lps(dims), np.eye(dims + 1)
-    out[:-1, :-1] = flip @ matrix @ flip
-    out[:-1, -1] = flip @ (np.asarray(transform.GetTranslation()) + centre - matrix @ centre)
+    origin = np.asarray(transform.TransformPoint([0.0] * dims))
+    axes = [np.asarray(transform.TransformPoint(point)) - origin for point in np.eye(dims).tolist()]
+    out[:-1, :-1] = flip @ np.stack(axes, 1) @ flip
+    out[:-1, -1] = flip @ origin
     return torch.from_numpy(out)
 
 

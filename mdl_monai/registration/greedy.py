@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+import SimpleITK as sitk
 from torch import Tensor
+from torch.nn import functional
 
 from mdl_monai.errors import InputError
-from mdl_monai.registration.geometry import from_sitk_field, resampled
+from mdl_monai.registration.pairwise import register_each
 from mdl_monai.registration.volume import Volume
 
 METRICS = ("NCC", "SSD")
+MIN_SIZE = 4  # voxels that greedy needs along an axis of its coarsest level
 
 
 class GreedyDeformable:
     """Greedy diffeomorphic registration of each atlas, resampled through its affine map, on the target's grid.
+
+    Greedy adds a little noise to images for NCC; a fixed seed makes it the same each time.
 
     Args:
         metric: "NCC" (local correlation in a window of radius 2) or "SSD" (squared differences).
@@ -41,28 +45,26 @@ class GreedyDeformable:
         self.metric, self.iterations, self.sigmas, self.threads = metric, tuple(iterations), sigmas, threads
 
     def __call__(self, target: Volume, atlases: Sequence[Volume], affines: Tensor) -> Tensor:
-        """Displacements u [K, *spatial, D] float32, mm in the target's world: the atlas's point is affine (x + u).
+        """Displacements u [K, *spatial, D] float32, mm in the target's world: see :func:`register_each`."""
+        size = target.values.shape
+        gaps = [max(0, MIN_SIZE * 2 ** (len(self.iterations) - 1) - n) for n in size]
+        padding = [n for gap in reversed(gaps) for n in (0, gap)]
+        padded = functional.pad(target.values[None, None].float(), padding, mode="replicate")[0, 0]
+        fields = register_each(target.with_values(padded), atlases, affines, self._register)
+        return fields[(slice(None), *map(slice, size))].contiguous()
 
-        Args:
-            target: the fixed image.
-            atlases: K images of any sizes, spacings and frames.
-            affines: [K, D + 1, D + 1], from the target's world to each atlas's.
-        """
-        package = _package()
-        engine = package.Greedy2D if target.dims == 2 else package.Greedy3D
-        fixed = target.standardised().to_sitk()
-        metric = self.metric + (" " + "x".join("2" * target.dims) if self.metric == "NCC" else "")
-        command = (
-            f"-i fixed moving -o warp -m {metric} -n {'x'.join(map(str, self.iterations))} "
-            f"-s {self.sigmas[0]}vox {self.sigmas[1]}vox -threads {self.threads} -V 0"
+    def _register(self, fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
+        dims = fixed.GetDimension()
+        greedy = _package().Greedy2D() if dims == 2 else _package().Greedy3D()
+        metric = self.metric + (" " + "x".join("2" * dims) if self.metric == "NCC" else "")
+        greedy.execute(
+            f"-i fixed moving -o warp -wp 0 -m {metric} -n {'x'.join(map(str, self.iterations))} "
+            f"-s {self.sigmas[0]}vox {self.sigmas[1]}vox -threads {self.threads} -seed 1 -V 0",
+            fixed=fixed,
+            moving=moving,
+            warp=None,
         )
-        fields = []
-        for atlas, affine in zip(atlases, affines, strict=True):
-            greedy = engine()
-            moving = resampled(target, atlas, affine).standardised().to_sitk()
-            greedy.execute(command, fixed=fixed, moving=moving, warp=None)
-            fields.append(from_sitk_field(greedy["warp"]))
-        return torch.stack(fields)
+        return greedy["warp"]
 
 
 def _package() -> Any:

@@ -5,7 +5,6 @@ import torch
 from warp_cases import (
     CASE_NAMES,
     CASES,
-    RADIUS,
     THIN,
     as_map,
     drawn,
@@ -45,7 +44,7 @@ def test_rotation_scaling_and_shift_are_found_in_any_frame(target, atlases, metr
     truth = linear(rotation([0.08, -0.1, 0.15], dims) @ scale, [2.0, -3.0, 1.5][:dims], dims)
     image = drawn(target, as_map(truth))
     for atlas in atlases[: 3 if metric == "correlation" else 1]:
-        found = AffineRegistration(metric)(image, drawn(atlas))
+        found = AffineRegistration(metric=metric)(image, drawn(atlas))
         assert error(target, as_map(truth), linear(dims=dims)) > 3
         assert error(target, as_map(truth), found) < (0.35 if metric == "correlation" else 0.8)
 
@@ -68,12 +67,12 @@ def test_the_scale_of_grey_values_does_not_matter(gain):
 
 
 def small(place):
-    return texture(place * 1.8) * (place.norm(dim=-1) < RADIUS)
+    return texture(place * 3)
 
 
 @pytest.mark.parametrize(("dims", "axis", "sign"), AXES)
 def test_several_starts_find_a_structure_a_third_of_a_tight_crop_away(dims, axis, sign):
-    """The crops show the structure in different places, so their centres are no help; 2D needs several starts."""
+    """The crops show the structure in different places, so their centres are no help."""
     shape, spacing = (36, 30, 32)[:dims], (1.5, 1.8, 1.7)[:dims]
     target, atlas = grid("LPS", shape, spacing), grid("RAS", shape, spacing)
     shift = torch.zeros(dims, dtype=torch.float64)
@@ -81,9 +80,8 @@ def test_several_starts_find_a_structure_a_third_of_a_tight_crop_away(dims, axis
     image = target.with_values(small(world(target) + shift).float())
     atlas = atlas.with_values(small(world(atlas)).float())
     several = AffineRegistration(starts=7)(image, atlas)
-    assert (several[:-1, -1] - shift).norm() < 0.8
-    if dims == 2:
-        assert (AffineRegistration(starts=1)(image, atlas)[:-1, -1] - shift).norm() > 10
+    assert (several[:-1, -1] - shift).norm() < 1.5
+    assert (AffineRegistration(starts=1)(image, atlas)[:-1, -1] - shift).norm() > 10
 
 
 def test_a_start_is_used():

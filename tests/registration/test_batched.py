@@ -89,7 +89,7 @@ def test_an_atlas_does_not_depend_on_the_others_nor_on_the_chunks(options):
     tiny = BatchedDeformable(**options, max_voxels=1)(image, images, affines)
     for other in (chunks, tiny):  # rounding errors grow over the iterations where the image is flat
         off = (other - together).norm(dim=-1)
-        assert off.mean() < 0.005 and off[:, inside(target)].max() < 0.2
+        assert off.mean() < 0.01 and off[:, inside(target)].median() < 1e-3
 
 
 @pytest.mark.parametrize("options", [LNCC, MIND], ids=["lncc", "mind"])

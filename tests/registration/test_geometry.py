@@ -5,7 +5,7 @@ import torch
 from warp_cases import FRAMES, direction, grid, linear, rotation, wavy, world
 
 from mdl_monai.registration.geometry import (
-    from_sitk_affine,
+    from_sitk_linear,
     from_sitk_field,
     in_voxels,
     points,
@@ -94,7 +94,7 @@ def test_outside_the_field_of_view_the_nearest_value_and_no_validity():
 def test_affine_there_and_back_and_as_points(dims):
     affine = linear(torch.rand(dims, dims).double() + torch.eye(dims), [3.0, -4.0, 5.0][:dims], dims)
     transform = to_sitk_affine(affine)
-    torch.testing.assert_close(from_sitk_affine(transform), affine)
+    torch.testing.assert_close(from_sitk_linear(transform), affine)
     point = torch.tensor([10.0, 20.0, -30.0][:dims], dtype=torch.float64)
     there = affine[:-1, :-1] @ point + affine[:-1, -1]
     np.testing.assert_allclose(transform.TransformPoint(lps_point(point.tolist())), lps_point(there.tolist()))
@@ -106,7 +106,7 @@ def test_an_affine_with_another_centre_is_the_same_map(dims):
     transform.SetCenter([5.0, -6.0, 7.0][:dims])
     transform.SetMatrix(rotation([0.3, 0.2, 0.1], dims).numpy().ravel().tolist())
     transform.SetTranslation([1.0, 2.0, 3.0][:dims])
-    back = to_sitk_affine(from_sitk_affine(transform))
+    back = to_sitk_affine(from_sitk_linear(transform))
     point = [11.0, 12.0, -13.0][:dims]
     np.testing.assert_allclose(back.TransformPoint(point), transform.TransformPoint(point))
 

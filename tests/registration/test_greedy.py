@@ -41,7 +41,7 @@ def _installed(request):
 def test_a_shift_along_each_axis_keeps_its_sign(dims, axis, sign):
     target, atlas, step = shifted(dims, axis, sign)
     found = GreedyDeformable()(target, [atlas], linear(dims=dims)[None])[0][inside(target)]
-    assert (found.mean(0) - step).abs().max() < 0.3
+    assert (found.mean(0) - step).abs().max() < 0.6
 
 
 @pytest.mark.parametrize(("target", "atlases"), CASES, ids=CASE_NAMES)
@@ -53,6 +53,12 @@ def test_a_smooth_warp_is_found_in_any_frame(target, atlases, metric):
     assert (folded_share(in_voxels(found, target.affine).movedim(-1, 1)) < 0.001).all()
     assert error(target, truth, affine) > 2.5
     assert error(target, truth, affine, found[0]) < 0.25 * error(target, truth, affine)
+
+
+def test_displacements_are_not_rounded():
+    target, images, affine, _ = deformed(*CASES[3], amplitude=2.0)
+    tenths = 10 * in_voxels(GreedyDeformable()(target, images[:1], affine[None]), target.affine)
+    assert (tenths - tenths.round()).abs().mean() > 0.2
 
 
 def test_a_thin_stack_of_six_slices():
@@ -67,7 +73,7 @@ def test_turning_the_targets_world_turns_the_displacement():
     turned = Volume(target.values, turn @ target.affine)
     one = GreedyDeformable()(target, images[:1], affine[None])
     two = GreedyDeformable()(turned, images[:1], (affine @ torch.linalg.inv(turn))[None])
-    assert (one @ turn[:3, :3].T.float() - two).norm(dim=-1).mean() < 0.02
+    assert (one @ turn[:3, :3].T.float() - two)[:, inside(target)].norm(dim=-1).mean() < 0.1
 
 
 @pytest.mark.parametrize(("of_target", "of_atlas"), [(1e6, 1.0), (1.0, 1e6), (1e-6, 1.0)])
@@ -79,7 +85,7 @@ def test_the_scale_of_grey_values_does_not_matter(of_target, of_atlas):
         [images[0].with_values(of_atlas * images[0].values + of_atlas)],
         affine[None],
     )
-    assert (scaled - plain).norm(dim=-1).mean() < 0.05 < plain.norm(dim=-1).mean()
+    assert (scaled - plain)[:, inside(target)].norm(dim=-1).mean() < 0.05 < plain.norm(dim=-1).mean()
 
 
 @pytest.mark.parametrize("which", ["target", "atlas", "both"])
@@ -110,7 +116,8 @@ def test_options_reach_greedy():
         return GreedyDeformable(**options)(target, images[:1], affine[None])
 
     usual = found()
-    assert (found(threads=2) - usual).abs().mean() < 0.01
+    assert torch.equal(found(), usual)
+    assert (found(threads=2) - usual)[:, inside(target)].abs().mean() < 0.05
     assert not found(iterations=(0, 0)).any()
     assert found(sigmas=(4.0, 2.0)).diff(dim=1).abs().mean() < 0.8 * usual.diff(dim=1).abs().mean()
 

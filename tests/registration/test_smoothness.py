@@ -46,6 +46,16 @@ def test_constant_and_affine_displacements(shape, spacing):
     assert diffusion(affine, h) > 0.1 and bending(affine**2, h) > 0.1
 
 
+def test_bending_counts_mixed_derivatives_twice():
+    """u = 0.1 x^2 + 0.3 x y + 0.2 y^2 on a large grid: (2 * 0.1)^2 + 2 * 0.3^2 + (2 * 0.2)^2, and 0.5^2 as units."""
+    axes = [torch.arange(400, dtype=torch.float64) * h for h in (0.5, 2.0)]
+    x, y = torch.meshgrid(*axes, indexing="ij")
+    field = (0.1 * x**2 + 0.3 * x * y + 0.2 * y**2)[None, ..., None].expand(-1, -1, -1, 2)
+    expected = 2 * 0.25 * (0.04 + 0.18 + 0.16)
+    found = float(bending(field, torch.tensor([0.5, 2.0], dtype=torch.float64)))
+    assert found == pytest.approx(expected, rel=0.01)
+
+
 @pytest.mark.parametrize("energy", [diffusion, bending])
 def test_the_same_field_costs_the_same_on_another_grid(energy):
     def cost(counts):
