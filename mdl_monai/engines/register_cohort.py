@@ -40,30 +40,30 @@ def register_cohort(
         address, workers, chunk, progress: as for `run_cohort`.
 
     Raises:
-        InputError: no scheduler answers, or no pair could be registered.
+        InputError: a bad library, no scheduler answers, or no pair could be registered.
     """
     *first, select, step = preprocessing.transforms
     if not isinstance(select, SelectAtlasesd) or not isinstance(step, RegisterAtlasesd):
         raise InputError("the preprocessing does not end in SelectAtlasesd and RegisterAtlasesd")
+    library = step.library
+    _ = library.aligned  # what is wrong with an atlas is no target's fault
     selections: dict[str, Selection] = {}
     refused: dict[tuple[str, str], str] = {}
     for record in tqdm(records, desc="selecting atlases", disable=not progress):
         try:
             selections[record["case"]] = select(Compose(first)(record))[SELECTION]
         except Exception as error:
-            if (known := find_input_error(error)) is None:
-                raise
-            refused[record["case"], ""] = " ".join(str(known).split())
-    library = step.library
+            cause = find_input_error(error) or error.__cause__ or error  # MONAI wraps what a transform raises
+            told = str(cause) if isinstance(cause, InputError) else f"{type(cause).__name__}: {cause}"
+            refused[record["case"], ""] = " ".join(told.split())
     names = [record["case"] for record in library.records]
     work = _Work({r["case"]: r for r in records}, Compose(first), step, selections, names)
     pairs = {case: [names[k] for k in chosen.indices] for case, chosen in selections.items()}
     report = run_cohort(work, pairs, address=address, workers=workers, chunk=chunk, progress=progress)
     report = CohortReport(report.done, {**refused, **report.failed}, report.seconds)
     report.write_csv(Path(output_dir) / "pairs.csv")
-    logger.info(
-        "%d pairs registered, %d failed, %.0f s; see pairs.csv", len(report.done), len(report.failed), report.seconds
-    )
+    counts = len(report.done), len(report.failed), report.seconds
+    logger.info("%d pairs registered, %d failed, %.0f s; see pairs.csv", *counts)
     if not report.done and report.failed:
         raise InputError("no pair could be registered", found=next(iter(report.failed.values())))
     return report

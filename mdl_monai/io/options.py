@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from mdl_monai.errors import InputError
+
+T = TypeVar("T")
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -22,3 +27,15 @@ def flag(value: object) -> bool:
 def optional(value: str | None) -> str | None:
     """An option that may be left out: `--mask_file null` comes as the string "null" and means None."""
     return None if value is None or str(value).strip().lower() in ("", "null", "none") else value
+
+
+def choice(name: object, choices: Mapping[str, T], option: str) -> T:
+    """What an option names among several: `--registration none` comes as the string "none", or as None.
+
+    Raises:
+        InputError: a name that is none of them.
+    """
+    key = str(name).strip().lower()
+    if key not in choices:
+        raise InputError(f"unknown {option}", expected=" or ".join(choices), found=name)
+    return choices[key]

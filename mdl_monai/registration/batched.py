@@ -19,8 +19,6 @@ from mdl_monai.registration.smoothness import bending, diffusion
 from mdl_monai.registration.volume import Volume
 
 REGULARISERS = {"diffusion": diffusion, "bending": bending}
-BYTES_A_VOXEL = 260
-"""Peak memory for a voxel of the target and an atlas, measured in 3D with LNCC."""
 LEAST_GRADIENT = 1e-2
 """Of one voxel's dissimilarity by one voxel of displacement: with less, Adam's steps shrink, so that rounding errors
 in flat regions do not move them."""
@@ -43,7 +41,7 @@ class BatchedDeformable:
         iterations: of each level.
         step: the largest change of a displacement in one iteration, in voxels of the full grid.
         radius: of the window of LNCC, or of MIND's patch, in voxels.
-        max_voxels: voxels of the target times atlases in one chunk; 260 bytes of memory each.
+        max_voxels: voxels of the target times atlases in one chunk; about 280 bytes of memory each in 3D (MIND: 330).
         device: where to compute; the results come back to the CPU.
 
     Raises:

@@ -22,6 +22,9 @@ MOST_FOLDED = 0.01
 """Share of voxels that may fold; a good registration stays under 0.001."""
 SLACK = 0.01
 """By so much the mutual information may fall before a registration counts as worse: its noise between stages."""
+ALIKE = 1.4
+"""Mutual information of images that are the same but for noise: what falls and stays above is no worse. Between two
+subjects it is 1.1 to 1.3; near 2, where all is the same, the least shift costs much of it."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ def _affine(target: Volume, atlas: Volume, stage: AffineRegistration, start: Ten
     end = _checked(target, atlas, found, None)
     if start is not None and not end.reason:
         before = _checked(target, atlas, start, None)
-        if not before.reason and end.similarity < before.similarity - SLACK:
-            return _failed(end, f"the affine stage made it less alike: {_fall(before, end)}")
+        if not before.reason and (fall := _fall(before, end)):
+            return _failed(end, f"the affine stage made it less alike: {fall}")
     return end
 
 
@@ -106,8 +109,8 @@ def _deform(
     ends = []
     for k, displacement in zip(good, displacements, strict=True):
         end = _checked(target, atlases[k], found[k].affine, displacement)
-        if not end.reason and end.similarity < found[k].similarity - SLACK:
-            end = _failed(end, f"the deformable stage made it less alike: {_fall(found[k], end)}")
+        if not end.reason and (fall := _fall(found[k], end)):
+            end = _failed(end, f"the deformable stage made it less alike: {fall}")
         ends.append(end)
     return ends
 
@@ -137,4 +140,7 @@ def _failed(end: Registration, reason: str) -> Registration:
 
 
 def _fall(before: Registration, after: Registration) -> str:
+    """By how much a stage made it worse, in words; empty where it did not."""
+    if after.similarity >= min(before.similarity, ALIKE) - SLACK:
+        return ""
     return f"mutual information {before.similarity:.3f}, then {after.similarity:.3f}"

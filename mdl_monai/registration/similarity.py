@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from mdl_monai.errors import InputError
+from mdl_monai.io.content_cache import content_key
 
 BINS = 32
 SAMPLES = 4096  # voxels whose percentiles bound the bins: sorting all would take longer than all the rest
@@ -45,34 +49,55 @@ def _entropy(p: Tensor) -> Tensor:
 
 
 class DeepFeatureSimilarity:
-    """Minus the mean squared distance of a network's feature maps, each normalised to unit length at a voxel.
+    """Minus the squared distance of a network's features, of unit length at a voxel, in the mean over valid voxels.
+
+    An atlas's features are kept, so a library costs one pass of the network for each atlas, however many targets.
 
     Args:
-        network: any module from [B, 1, *spatial] to feature maps [B, C, *any]; put into evaluation mode.
-        layer: name of the submodule whose output counts, as in ``network.named_modules()``; the network's own if None.
+        network: any module from [B, 1, *spatial] to feature maps [B, C, *any size]; put into evaluation mode.
+        layer: whose output counts, a name of ``network.named_modules()``; the network's own if None.
+
+    Raises:
+        InputError: no such layer.
     """
 
     def __init__(self, network: nn.Module, layer: str | None = None) -> None:
         self.network = network.eval()
-        self.layer = layer
-        self.network.get_submodule(layer or "")  # fails at once where there is none
+        try:
+            self._layer = network.get_submodule(layer or "")
+        except AttributeError as error:
+            names = [name for name, _ in network.named_children()]
+            raise InputError(
+                "the network has no such layer", expected=f"a part of {', '.join(names)}", found=layer
+            ) from error
+        self._known: dict[str, Tensor] = {}
 
     def features(self, image: Tensor) -> Tensor:
-        """Of one image [*spatial], [C, *any]."""
+        """Of one image [*spatial], which is brought to mean 0 and standard deviation 1: [C, *any size]."""
         kept: list[Tensor] = []
-        handle = self.network.get_submodule(self.layer or "").register_forward_hook(
-            lambda _module, _inputs, output: kept.append(output)
-        )
+        handle = self._layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         try:
             with torch.no_grad():
                 self.network(((image - image.mean()) / image.std().clamp_min(1e-6))[None, None])
         finally:
             handle.remove()
-        return torch.nn.functional.normalize(kept[-1][0].float(), dim=0)
+        return functional.normalize(kept[-1][0].float(), dim=0)
 
     def __call__(self, target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
-        """As for :func:`normalised_mutual_information`, where more is more alike; voxels not valid count as zero."""
+        """As for :func:`normalised_mutual_information`, from -4 to 0, where more is more alike."""
         own = self.features(target)
         return torch.stack(
-            [-(self.features(a * v) - own).square().mean() for a, v in zip(atlases, valid, strict=True)]
+            [self._alike(own, self._of_atlas(a), v) for a, v in zip(atlases, valid, strict=True)]
         )
+
+    def _of_atlas(self, image: Tensor) -> Tensor:
+        key = content_key(image)
+        if key not in self._known:
+            self._known[key] = self.features(image)
+        return self._known[key]
+
+    @staticmethod
+    def _alike(own: Tensor, other: Tensor, valid: Tensor) -> Tensor:
+        weight = functional.interpolate(valid[None, None].float(), own.shape[1:], mode="area")[0, 0]
+        distance = (own - other).square().sum(0)
+        return torch.where(weight.sum() > 0, -(weight * distance).sum() / weight.sum().clamp_min(1e-12), -4.0)

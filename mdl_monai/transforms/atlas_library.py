@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +23,17 @@ from mdl_monai.registration.geometry import points, sample
 from mdl_monai.registration.similarity import normalised_mutual_information
 from mdl_monai.registration.volume import RegistrationError, Volume
 
+logger = logging.getLogger(__name__)
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 VERSION = 1
 """Part of every key: raised when the same options give another result."""
 TEMPLATE_VOXELS = 2**17
-"""A larger template is shrunk: selection needs no detail."""
+"""A larger template is shrunk: selection needs no detail. So the aligned library takes 1 MB an atlas at most."""
+HELD_VOXELS = 2**26
+"""Of the atlases kept in memory, half a gigabyte with their label maps."""
+COMPARED = 32
+"""Atlases compared with a target at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Atlas:
 
     image: Volume
     label: Volume
+    """On the image's grid."""
     key: str
     """Of the image's content."""
 
@@ -50,6 +57,19 @@ class Selection:
     """Affine maps from the target to each, by way of the template."""
 
 
+class Aligned(NamedTuple):
+    """All N atlases of a library on the template's grid."""
+
+    maps: Tensor
+    """[N, D + 1, D + 1], from the template's world to theirs."""
+    images: Tensor
+    """[N, *spatial]."""
+    valid: Tensor
+    """[N, *spatial], 0 throughout for one that cannot be aligned."""
+    keys: list[str]
+    """Of their own images' content."""
+
+
 class AtlasLibrary:
     """Atlases of a folder. Nothing is read before it is needed.
 
@@ -59,16 +79,15 @@ class AtlasLibrary:
     Args:
         atlas_dir: folder with a ``dataset.json``, or with ``imagesTr/`` and ``labelsTr/``; see `load_records`.
         split: its list of atlases.
-        preprocessing: from a record to ``image`` and ``label``, each `MetaTensor` [1, *spatial]; may keep each
-            atlas's own grid.
+        preprocessing: from a record to ``image`` and ``label``, both `MetaTensor` [1, *spatial] on one grid,
+            which may be each atlas's own.
         image_key, label_key: keys of the files in a record.
         affine: the stage that aligns with the template.
         cache_dir: for all that is computed; the user's cache folder if None, never inside `atlas_dir`.
-        held: atlases kept in memory.
         progress: show a bar while the atlases are aligned.
 
     Raises:
-        InputError: no atlases, a cache folder that cannot be used.
+        InputError: no folder, no atlases or label maps in it, a cache folder that cannot be used.
     """
 
     def __init__(
@@ -80,40 +99,44 @@ class AtlasLibrary:
         label_key: str = "label",
         affine: AffineRegistration | None = None,
         cache_dir: str | Path | None = None,
-        held: int = 256,
         progress: bool = True,
     ) -> None:
+        if not Path(atlas_dir).expanduser().is_dir():
+            raise InputError(
+                "the atlas folder does not exist",
+                where=atlas_dir,
+                remedy="set --atlas_dir to an existing folder",
+            )
         self.records = load_records(atlas_dir, split, image_key, label_key)
         self.cache = ContentCache(cache_folder(cache_dir, atlas_dir))
         self.preprocessing, self.image_key, self.progress = preprocessing, image_key, progress
         self.affine = affine or AffineRegistration()
-        self.held = held
-        self._load = lru_cache(maxsize=held)(self._read)
+        self._held: dict[int, Atlas] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: the aligned library, but no atlas in memory."""
-        return {k: v for k, v in self.__dict__.items() if k != "_load"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._load = lru_cache(maxsize=self.held)(self._read)
+        return {**self.__dict__, "_held": {}}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Atlas:
-        return self._load(index)
+        atlas = self._held.pop(index) if index in self._held else self._read(index)
+        self._held[index] = atlas  # what was used last comes last
+        while len(self._held) > 1 and sum(a.image.values.numel() for a in self._held.values()) > HELD_VOXELS:
+            del self._held[next(iter(self._held))]
+        return atlas
 
     def _read(self, index: int) -> Atlas:
         made = self.preprocessing(self.records[index])
         image, label = (Volume.from_image(made[name]) for name in ("image", "label"))
-        if not bool((label.values > 0).any()):
+        if not label.values.any():
             raise InputError(
                 "an atlas has an empty label map",
                 where=self.records[index][self.image_key],
                 remedy="take it out of the atlases",
             )
-        return Atlas(image, label, volume_key(image))
+        return Atlas(image, image.with_values(label.values), volume_key(image))
 
     @cached_property
     def template(self) -> Volume:
@@ -126,22 +149,23 @@ class AtlasLibrary:
         return shrunk(image, factor)
 
     @cached_property
-    def aligned(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All atlases on the template's grid: affine maps [N, D + 1, D + 1] from the template's world to theirs,
-        images [N, *spatial], and validity [N, *spatial], 0 throughout for one that cannot be aligned."""
-        grid = self.template
+    def aligned(self) -> Aligned:
+        """All atlases on the template's grid; a warning names those that cannot be aligned."""
         bar = tqdm(range(len(self)), desc="atlases to the template", disable=not self.progress)
-        maps, images, valid = zip(*(self._to_template(self[k]) for k in bar), strict=True)
-        return torch.stack(maps), torch.stack(images).reshape(-1, *grid.values.shape), torch.stack(valid)
+        maps, images, valid, keys = zip(*(self._to_template(self[k]) for k in bar), strict=True)
+        lost = [r["case"] for r, seen in zip(self.records, valid, strict=True) if not seen.any()]
+        if lost:
+            logger.warning("%d of %d atlases cannot be aligned: %s", len(lost), len(self), ", ".join(lost))
+        return Aligned(torch.stack(maps), torch.stack(images), torch.stack(valid), list(keys))
 
-    def _to_template(self, atlas: Atlas) -> tuple[Tensor, Tensor, Tensor]:
+    def _to_template(self, atlas: Atlas) -> tuple[Tensor, Tensor, Tensor, str]:
         grid = self.template
         found = self.affine_map(grid, atlas.image)
         if found is None:
             nothing = torch.zeros_like(grid.values)
-            return torch.eye(grid.dims + 1, dtype=torch.float64), nothing, nothing
+            return torch.eye(grid.dims + 1, dtype=torch.float64), nothing, nothing, atlas.key
         image, valid = sample(atlas.image.values[None], atlas.image.affine, points(grid, found))
-        return found, image[0], valid
+        return found, image[0], valid, atlas.key
 
     def affine_map(self, target: Volume, atlas: Volume) -> Tensor | None:
         """Affine registration, from the cache if it was done before; None where it fails."""
@@ -180,13 +204,14 @@ class AtlasLibrary:
                 found="fields of view that do not overlap, or a constant image",
                 remedy="see whether it shows what the atlases show",
             )
-        maps, images, valid = self.aligned
+        maps, images, valid, keys = self.aligned
+        own_key = volume_key(target)
         grid = points(self.template, torch.linalg.inv(to_template))
         own, seen = sample(target.values[None].float(), target.affine, grid)
         usable = [
             k
             for k in range(len(self))
-            if k not in set(exclude) and self[k].key != volume_key(target) and bool(valid[k].any())
+            if k not in set(exclude) and keys[k] != own_key and bool(valid[k].any())
         ]
         if not usable:
             raise InputError(
@@ -194,7 +219,9 @@ class AtlasLibrary:
                 found=f"{len(self)} atlases, of which {len(set(exclude))} show the target's own patient",
                 remedy="add atlases of other patients",
             )
-        scores = similarity(own[0], images[usable], valid[usable] * seen)
+        scores = torch.cat(
+            [similarity(own[0], images[k], valid[k] * seen) for k in torch.tensor(usable).split(COMPARED)]
+        )
         order = torch.argsort(scores, descending=True, stable=True)[:count].tolist()
         indices = [usable[k] for k in order]
         return Selection(indices, scores[order].tolist(), [maps[k] @ to_template for k in indices])

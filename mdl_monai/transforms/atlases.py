@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import io
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -41,7 +42,7 @@ SELECTION = "atlas_selection"
 class SelectAtlasesd(MapTransform):
     """Add the atlases that are most like an image, under ``atlas_selection``.
 
-    An image is never its own atlas: the same file, the same content, or the same patient are passed over.
+    An image is never its own atlas: an equal file, equal voxels on the same grid, the same patient are passed over.
 
     Args:
         keys: the image, [1, *spatial] on the grid that is to be segmented.
@@ -67,14 +68,16 @@ class SelectAtlasesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Record with the image to the same with a `Selection`."""
         image = data[self.keys[0]]
-        own = [
-            k
-            for k, record in enumerate(self.library.records)
-            if record[self.library.image_key] == image.meta.get("filename_or_obj")
-            or (record.get("patient") is not None and str(record["patient"]) == image.meta.get("patient"))
-        ]
+        own = [k for k, record in enumerate(self.library.records) if self._shows_same(record, image.meta)]
         chosen = self.library.select(Volume.from_image(image), self.count, self.similarity, own)
         return {**data, SELECTION: chosen}
+
+    def _shows_same(self, record: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
+        patient = record.get("patient")
+        if patient not in (None, "") and str(patient) == meta.get("patient"):
+            return True
+        path = Path(meta.get("filename_or_obj", ""))
+        return path.is_file() and filecmp.cmp(record[self.library.image_key], path, shallow=False)
 
 
 class RegisterAtlasesd(MapTransform):
@@ -82,8 +85,8 @@ class RegisterAtlasesd(MapTransform):
 
     The image becomes [1 + K (L + 2), *spatial]: itself, then atlas by atlas the warped image, its one-hot labels,
     background first, and its validity (see ``networks/fusion_border.py``). Where a registration failed, validity is 0
-    everywhere and a warning says why; missing atlases are filled up in the same way. Each registration is cached by the
-    content of both images and the options, so an interrupted run goes on where it stopped.
+    everywhere and a warning says why; missing atlases are filled up in the same way. Each registration is cached by
+    the content of both images and the options, so an interrupted run goes on where it stopped.
 
     Args:
         keys: the image that `SelectAtlasesd` saw.
@@ -158,18 +161,9 @@ class RegisterAtlasesd(MapTransform):
             if end.reason:
                 continue
             atlas, first = self.library[index], 1 + k * width
-            channels = one_hot(atlas.label.values, self.labels)
-            images = atlas.image.values[None]
-            if torch.equal(atlas.label.affine, atlas.image.affine):
-                both, valid = warp(target, end.affine, end.displacement, atlas.image, torch.cat([images, channels]))
-                out[first : first + width - 1] = both
-            else:
-                out[first : first + 1], valid = warp(target, end.affine, end.displacement, atlas.image, images)
-                out[first + 1 : first + width - 1], seen = warp(
-                    target, end.affine, end.displacement, atlas.label, channels
-                )
-                valid = valid * seen
-            out[first + width - 1] = valid
+            channels = torch.cat([atlas.image.values[None], one_hot(atlas.label.values, self.labels)])
+            warped, valid = warp(target, end.affine, end.displacement, atlas.image, channels)
+            out[first : first + width] = torch.cat([warped, valid[None]])
         return MetaTensor(out, meta=image.meta, applied_operations=image.applied_operations)
 
     def _report(
@@ -186,17 +180,20 @@ class RegisterAtlasesd(MapTransform):
                 remedy="see whether the image shows what the atlases show",
             )
         if failed:
-            logger.warning("%s: %d of %d atlases left out: %s", case, len(failed), len(found), "; ".join(failed))
+            told = "; ".join(failed)
+            logger.warning("%s: %d of %d atlases left out: %s", case, len(failed), len(found), told)
         if self.output_dir is None:
             return
         text = io.StringIO()
         rows = csv.writer(text)
         rows.writerow(["atlas", "selection_score", "similarity", "overlap", "folded", "left_out_because"])
         for name, score, end in zip(names, chosen.scores, found, strict=True):
-            rows.writerow([name, f"{score:.5g}", f"{end.similarity:.5g}", f"{end.overlap:.4g}", f"{end.folded:.3g}", end.reason])
+            measures = (score, end.similarity, end.overlap, end.folded)
+            rows.writerow([name, *(f"{m:.5g}" for m in measures), end.reason])
             if self.save_transforms and not end.reason:
+                transform = to_sitk_transform(target, end.affine, end.displacement)
                 with atomic_path(self.output_dir / case / f"{name}.h5") as temporary:
-                    sitk.WriteTransform(to_sitk_transform(target, end.affine, end.displacement), str(temporary))
+                    sitk.WriteTransform(transform, str(temporary))
         atomic_write_text(self.output_dir / f"{case}.csv", text.getvalue())
 
 

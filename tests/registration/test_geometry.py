@@ -5,8 +5,8 @@ import torch
 from warp_cases import FRAMES, direction, grid, linear, rotation, wavy, world
 
 from mdl_monai.registration.geometry import (
-    from_sitk_linear,
     from_sitk_field,
+    from_sitk_linear,
     in_voxels,
     points,
     resampled,

@@ -97,7 +97,7 @@ def as_map(affine: Tensor) -> Map:
 def wavy(place: Tensor, amplitude: float, wavelength: float = 45.0) -> Tensor:
     """A smooth displacement of up to `amplitude` mm along each axis, another along each."""
     dims = place.shape[-1]
-    turned = place[..., list(range(1, dims)) + [0]]
+    turned = place[..., [*range(1, dims), 0]]
     return amplitude * (2 * math.pi * turned / wavelength + torch.arange(dims)).sin()
 
 
