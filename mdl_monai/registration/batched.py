@@ -15,9 +15,10 @@ from mdl_monai.losses.mind import MindDistance, mind, smoothed
 from mdl_monai.registration.affine import shrink_factors
 from mdl_monai.registration.folding import unfolded
 from mdl_monai.registration.geometry import resampled, voxel_points
-from mdl_monai.registration.smoothness import bending, diffusion
+from mdl_monai.registration.smoothness import bending, diffusion, smooth
 from mdl_monai.registration.volume import Volume
 
+PASSES = 4  # of the binomial filter: the displacement is smooth over about 1.4 voxels of the level
 REGULARISERS = {"diffusion": diffusion, "bending": bending}
 LEAST_GRADIENT = 1e-2
 """Of one voxel's dissimilarity by one voxel of displacement: with less, Adam's steps shrink, so that rounding errors
@@ -29,9 +30,10 @@ class BatchedDeformable:
 
         sum over k of  D(T, A_k(affine_k(x) + v_k(x))) + weight * R(v_k)
 
-    over a displacement v_k at each voxel, by Adam (v_k along the atlas's axes, in mm). The atlases do not influence
-    one another: a batch only saves the overhead of small operations. Voxels outside an atlas's field of view under
-    the affine map take no part. A constant image gives no displacement.
+    over a displacement v_k at each voxel, by Adam. What Adam changes are parameters that v_k is the smoothed version
+    of (v_k along the atlas's axes, in mm). The atlases do not influence one another: a batch only saves the overhead
+    of small operations. Voxels outside an atlas's field of view under the affine map take no part. A constant image
+    gives no displacement.
 
     Args:
         similarity: "lncc" (local correlation, for images of one kind) or "mind" (local self-similarity, for others).
@@ -52,7 +54,7 @@ class BatchedDeformable:
         self,
         similarity: str = "lncc",
         regulariser: str = "diffusion",
-        weight: float = 0.33,
+        weight: float = 0.05,
         shrink: Sequence[int] = (4, 2, 1),
         iterations: Sequence[int] = (20, 20, 10),
         step: float = 0.5,
@@ -129,19 +131,20 @@ class BatchedDeformable:
             distance: LocalCorrelation | MindDistance = MindDistance(self._described(fixed), valid)
         else:
             distance = LocalCorrelation(fixed, valid, self.radius)
-        displacement = _resized(start.movedim(-1, 1), size).movedim(1, -1).contiguous()
-        displacement.requires_grad_(True)
+        parameters = _resized(start.movedim(-1, 1), size).movedim(1, -1).contiguous()
+        parameters.requires_grad_(True)
         lr = self.step * float(batch.spacing.min())
         eps = LEAST_GRADIENT / (fixed.numel() * float(batch.spacing.min()))
-        optimizer = torch.optim.Adam([displacement], lr=lr, eps=eps, fused=True)
+        optimizer = torch.optim.Adam([parameters], lr=lr, eps=eps, fused=True)
         for _ in range(iterations):
             optimizer.zero_grad(set_to_none=True)
+            displacement = smooth(parameters, PASSES)
             grid = torch.addcmul(base, displacement, to_grid)
             warped = functional.grid_sample(moving, grid, padding_mode="border", align_corners=False)
             energy = distance(warped).sum() + self.weight * self.regulariser(displacement, spacing)
             energy.backward()
             optimizer.step()
-        return displacement.detach()
+        return smooth(parameters.detach(), PASSES)
 
     def _described(self, image: Tensor) -> Tensor:
         return mind(image, self.radius) if self.similarity == "mind" else image

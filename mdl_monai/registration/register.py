@@ -24,7 +24,7 @@ SLACK = 0.01
 """By so much the mutual information may fall before a registration counts as worse: its noise between stages."""
 ALIKE = 1.4
 """Mutual information of images that are the same but for noise: what falls and stays above is no worse. Between two
-subjects it is 1.1 to 1.3; near 2, where all is the same, the least shift costs much of it."""
+subjects it is 1.1 to 1.2; near 2, where all is the same, the least shift costs much of it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def register(
     Args:
         target, atlases: images of one dimension, on any grids.
         affine, deformable: the two stages; without the second, the affine maps alone.
-        starts: affine maps to start from, as far as known.
+        starts: affine maps to start from, as far as known. One stays where the affine stage made it worse.
     """
     found = [
         _affine(target, atlas, affine, start)
@@ -87,8 +87,8 @@ def _affine(target: Volume, atlas: Volume, stage: AffineRegistration, start: Ten
     end = _checked(target, atlas, found, None)
     if start is not None and not end.reason:
         before = _checked(target, atlas, start, None)
-        if not before.reason and (fall := _fall(before, end)):
-            return _failed(end, f"the affine stage made it less alike: {fall}")
+        if not before.reason and _fall(before, end):  # a start that is good already stays
+            return before
     return end
 
 

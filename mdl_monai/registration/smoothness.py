@@ -1,4 +1,4 @@
-"""What a displacement pays for being rough: diffusion or bending energy."""
+"""Smooth displacements: what one pays for being rough (diffusion or bending energy), and a smooth parametrisation."""
 
 from __future__ import annotations
 
@@ -58,3 +58,45 @@ def bending(displacement: Tensor, spacing: Tensor) -> Tensor:
             second = displacement.diff(dim=a + 1).diff(dim=b + 1) / float(h[a] * h[b] * spacing.min())
             total = total + (1 if a == b else 2) * second.square().sum() / voxels
     return total
+
+
+class _Smoothing(torch.autograd.Function):
+    """Passes of (1, 2, 1) / 4, edges repeated: a symmetric matrix, so its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, passes: int) -> Tensor:
+        ctx.passes = passes
+        return _smoothing(x, passes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _smoothing(grad, ctx.passes), None
+
+
+def _smoothing(x: Tensor, passes: int) -> Tensor:
+    for _ in range(passes):
+        for axis in range(1, x.ndim - 1):
+            size = x.shape[axis]
+            if size == 1:
+                continue
+            out = x * 0.5
+            out.narrow(axis, 1, size - 1).add_(x.narrow(axis, 0, size - 1), alpha=0.25)
+            out.narrow(axis, 0, size - 1).add_(x.narrow(axis, 1, size - 1), alpha=0.25)
+            out.narrow(axis, 0, 1).add_(x.narrow(axis, 0, 1), alpha=0.25)
+            out.narrow(axis, size - 1, 1).add_(x.narrow(axis, size - 1, 1), alpha=0.25)
+            x = out
+    return x
+
+
+def smooth(parameters: Tensor, passes: int) -> Tensor:
+    """Displacement as the smoothed version of its parameters: near a Gaussian of sqrt(passes / 2) voxels.
+
+    A step on the parameters moves neighbours together (a Sobolev gradient), which finds larger displacements than a
+    penalty alone, and smoother ones.
+
+    Args:
+        parameters: [K, *spatial, D].
+        passes: of the binomial filter (1, 2, 1) / 4 along each axis.
+    """
+    out: Tensor = _Smoothing.apply(parameters, passes)
+    return out

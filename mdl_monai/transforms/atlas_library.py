@@ -20,13 +20,14 @@ from mdl_monai.io.content_cache import ContentCache, cache_folder, content_key
 from mdl_monai.io.records import load_records
 from mdl_monai.registration.affine import AffineRegistration, shrink_factors
 from mdl_monai.registration.geometry import points, sample
+from mdl_monai.registration.register import register
 from mdl_monai.registration.similarity import normalised_mutual_information
-from mdl_monai.registration.volume import RegistrationError, Volume
+from mdl_monai.registration.volume import Volume
 
 logger = logging.getLogger(__name__)
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raised when the same options give another result."""
 TEMPLATE_VOXELS = 2**17
 """A larger template is shrunk: selection needs no detail. So the aligned library takes 1 MB an atlas at most."""
@@ -168,14 +169,12 @@ class AtlasLibrary:
         return found, image[0], valid, atlas.key
 
     def affine_map(self, target: Volume, atlas: Volume) -> Tensor | None:
-        """Affine registration, from the cache if it was done before; None where it fails."""
+        """Affine registration, from the cache if it was done before; None where it fails (see `register`)."""
         key = content_key("affine", VERSION, volume_key(target), volume_key(atlas), options_of(self.affine))
         known = self.cache.get(key)
         if known is None:
-            try:
-                known = {"affine": self.affine(target, atlas).numpy()}
-            except RegistrationError:
-                known = {"affine": np.zeros(0)}
+            (end,) = register(target, [atlas], self.affine)
+            known = {"affine": np.zeros(0) if end.reason else end.affine.numpy()}
             self.cache.put(key, known)
         return torch.from_numpy(known["affine"]) if known["affine"].size else None
 
@@ -201,7 +200,7 @@ class AtlasLibrary:
         if to_template is None:
             raise InputError(
                 "the target cannot be aligned with the atlas library",
-                found="fields of view that do not overlap, or a constant image",
+                found="fields of view that hardly overlap, or a constant image",
                 remedy="see whether it shows what the atlases show",
             )
         maps, images, valid, keys = self.aligned

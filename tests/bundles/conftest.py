@@ -56,8 +56,9 @@ def run_bundle() -> Run:
         configs = ROOT / "bundles" / name / "configs"
         files = [str(configs / f"{overlay}.yaml") for overlay in ["common", *overlays]]
         command = [sys.executable, "-W", "ignore", *launcher, "run", "--config_file", str(files)]
+        metadata = configs / "metadata.json"
         options = {
-            "meta_file": configs / "metadata.json",
+            **({"meta_file": metadata} if metadata.exists() else {}),
             "bundle_root": configs.parent,
             "progress": "false",
             **options,
