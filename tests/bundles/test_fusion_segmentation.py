@@ -152,7 +152,8 @@ def test_bad_input_ends_with_one_sentence_and_code_2(
 ) -> None:
     bundle, options, message = {
         "no atlas folder": (
-            HIPPOCAMPUS, {"dataset_dir": heads, "atlas_dir": tmp_path / "none", "feature_ckpt": "not_needed.pt"}, "the atlas folder does not exist",
+            HIPPOCAMPUS, {"dataset_dir": heads, "atlas_dir": tmp_path / "none", "feature_ckpt": "not_needed.pt"},
+            "the atlas folder does not exist",
         ),
         "3D target for slices": (CARDIAC, {"dataset_dir": heads, "atlas_dir": discs}, "wrong number of axes"),
         "unknown stage": (
