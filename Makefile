@@ -26,6 +26,9 @@ evaluate_configs = '$(configs)/common.yaml','$(configs)/inference.yaml','$(confi
 multi_gpu_evaluate_configs = $(evaluate_configs),'$(configs)/multi_gpu_evaluate.yaml'
 overlay = $(if $(OVERLAY),$(comma)'$(configs)/$(OVERLAY).yaml')
 comma := ,
+# A bundle in the making has sources, and no flattened configs yet.
+inference_configs = $(or $(wildcard $(configs)/inference.json),"['$(configs)/common.yaml'$(comma)'$(configs)/inference.yaml']")
+need_train = @test -f $(configs)/train.json || { echo "bundle $(BUNDLE) has no training yet: its card says what it does" >&2; exit 2; }
 train_configs = '$(configs)/train.json'$(overlay)
 multi_gpu_train_configs = $(train_configs),'$(configs)/multi_gpu_train.yaml'
 torchrun = torch.distributed.run --standalone --nproc_per_node=$(GPUS) -m monai.bundle
@@ -74,15 +77,17 @@ need-bundle:
 	$(call need,DATASET_DIR,name the folder that holds dataset.json or the images)
 
 inference: need-bundle $(INSTALLED)  ## predictions of BUNDLE for the images in DATASET_DIR
-	$(call bundle,monai.bundle,$(configs)/inference.json,split)
+	$(call bundle,monai.bundle,$(inference_configs),split)
 
 evaluate: need-bundle $(INSTALLED)  ## predictions and metrics of BUNDLE; ARGS="--baselines true" adds the baselines
 	$(call bundle,monai.bundle,"[$(evaluate_configs)]",split)
 
 train: need-bundle $(INSTALLED)  ## train BUNDLE; SPLIT is its training split
+	$(need_train)
 	$(call bundle,monai.bundle,"[$(train_configs)]",train_split)
 
 multi_gpu_train: need-bundle $(INSTALLED)  ## train on GPUS=<n> GPUs of this machine
+	$(need_train)
 	$(call bundle,$(torchrun),"[$(multi_gpu_train_configs)]",train_split)
 
 multi_gpu_evaluate: need-bundle $(INSTALLED)  ## evaluate on GPUS=<n> GPUs of this machine

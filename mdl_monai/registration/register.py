@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -104,13 +104,13 @@ def _deform(
         displacements = list(stage(target, chosen, affines).half())
     except RegistrationError as error:  # of one atlas among many: find out of which
         if len(good) == 1:
-            return [_failed(found[good[0]], str(error))]
+            return [replace(found[good[0]], reason=str(error))]
         return [end for k in good for end in _deform(target, atlases, found, [k], stage)]
     ends = []
     for k, displacement in zip(good, displacements, strict=True):
         end = _checked(target, atlases[k], found[k].affine, displacement)
         if not end.reason and (fall := _fall(found[k], end)):
-            end = _failed(end, f"the deformable stage made it less alike: {fall}")
+            end = replace(end, reason=f"the deformable stage made it less alike: {fall}")
         ends.append(end)
     return ends
 
@@ -133,10 +133,6 @@ def _checked(target: Volume, atlas: Volume, affine: Tensor, displacement: Tensor
     elif float(torch.linalg.det(affine[:-1, :-1])) <= 0:
         reason = "the affine map turns the atlas inside out"
     return Registration(affine, displacement, reason, similarity, folded, overlap)
-
-
-def _failed(end: Registration, reason: str) -> Registration:
-    return Registration(end.affine, end.displacement, reason, end.similarity, end.folded, end.overlap)
 
 
 def _fall(before: Registration, after: Registration) -> str:
