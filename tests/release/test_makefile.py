@@ -19,7 +19,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bundles" / "toy" / "configs").mkdir(parents=True)
-    (tmp_path / "bundles" / "toy" / "configs" / "metadata.json").touch()
+    for name in ("metadata.json", "train.json", "inference.json"):
+        (tmp_path / "bundles" / "toy" / "configs" / name).touch()
     (tmp_path / ".venv").mkdir()
     for stamp in ("installed.stamp", "installed_extras.stamp"):
         (tmp_path / ".venv" / stamp).touch()
