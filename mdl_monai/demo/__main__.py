@@ -29,7 +29,8 @@ from mdl_monai.errors import InputError
 def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> BundleResult:
     """Evaluate one bundle with its baselines, or run its inference where there is no reference.
 
-    What it needs is in its ``configs/demo.yaml``.
+    What it needs is in its ``configs/demo.yaml``: its inputs, and if it has any, ``options`` of its command, with
+    ``real_options`` on top where it runs on real data.
 
     Raises:
         InputError: the real data is not there, or the bundle's command failed.
@@ -50,6 +51,7 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
     overlays, options = ["inference", "evaluate"], {"baselines": "true"}
     if NO_REFERENCE in json.loads((dataset_dir / "dataset.json").read_text()):
         overlays, options, split = ["inference"], {}, NO_REFERENCE
+    options |= demo.get("options", {}) | (demo.get("real_options", {}) if data_root else {})
     options |= {"dataset_dir": str(dataset_dir), "split": split, "output_dir": str(output_dir)}
     start = time.perf_counter()
     command = _run(bundle, overlays, options)

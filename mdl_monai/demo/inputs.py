@@ -1,4 +1,4 @@
-"""Inputs of the demo that need no download: real images that installed libraries carry, and our phantom."""
+"""Inputs of the demo that need no download: real images that installed libraries carry, and our phantoms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pydicom.data import get_testdata_file
 
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.phantoms.head import head_phantom
+from mdl_monai.phantoms.heart import heart_phantom
 
-SPLIT, NO_REFERENCE = "demo", "demo_without_reference"
+SPLIT, NO_REFERENCE, ATLASES = "demo", "demo_without_reference", "train"
+N_ATLASES, N_TARGETS = 11, 2  # of label fusion
 REAL, PHANTOM = "real", "phantom, not evidence"
 MNI152 = "MNI152 mean brain, carried by nilearn"
 
@@ -23,12 +25,22 @@ Writer = Callable[[Path], Lists]
 
 
 def _save(
-    folder: Path, name: str, image: np.ndarray, origin: str, patient: str, affine: np.ndarray | None = None
+    folder: Path,
+    name: str,
+    image: np.ndarray,
+    origin: str,
+    patient: str,
+    affine: np.ndarray | None = None,
+    label: np.ndarray | None = None,
 ) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     affine = np.eye(4) if affine is None else affine
     nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / f"{name}.nii.gz")
-    return {"image": f"{name}.nii.gz", "origin": origin, "patient": patient}
+    record = {"image": f"{name}.nii.gz", "origin": origin, "patient": patient}
+    if label is not None:
+        record["label"] = f"{name}_label.nii.gz"
+        nib.save(nib.Nifti1Image(label, affine), folder / record["label"])
+    return record
 
 
 def write_mr_slices(folder: Path) -> Lists:
@@ -83,10 +95,45 @@ def write_hippocampus_crops(folder: Path) -> Lists:
     return {NO_REFERENCE: records}
 
 
+def write_phantom_hippocampi(folder: Path) -> Lists:
+    """T1 MR crops around the right hippocampus of phantom heads."""
+    corner, size = np.array([56, 1, 1]), (36, 52, 36)  # of a field of view that reaches from side to side
+    box = tuple(slice(n, n + length) for n, length in zip(corner, size, strict=True))
+
+    def draw(subject: int) -> tuple[np.ndarray, ...]:
+        head = head_phantom(subject, (92, 86, 84), (1.0, 1.0, 1.0))
+        affine = head.affine.numpy()
+        affine[:3, 3] += corner
+        return head.mr[box].numpy(), affine, head.hippocampus[box].numpy()
+
+    return _atlases_and_targets(folder, draw)
+
+
+def write_phantom_hearts(folder: Path) -> Lists:
+    """Short-axis MR slices of phantom hearts."""
+
+    def draw(subject: int) -> tuple[np.ndarray, ...]:
+        heart = heart_phantom(subject)
+        return heart.mr.numpy(), heart.affine.numpy(), heart.endocardium.numpy()
+
+    return _atlases_and_targets(folder, draw)
+
+
+def _atlases_and_targets(folder: Path, draw: Callable[[int], tuple[np.ndarray, ...]]) -> Lists:
+    """Targets and, of other subjects, atlases; a subject's drawing is image, affine and label map."""
+    records = []
+    for subject in range(N_TARGETS + N_ATLASES):
+        image, affine, label = draw(subject)
+        name = f"phantom{subject}"
+        records.append(_save(folder, name, image, PHANTOM, name, affine, label))
+    return {SPLIT: records[:N_TARGETS], ATLASES: records[N_TARGETS:]}
+
+
 def write_inputs(writer: Writer, folder: Path) -> None:
     """Let a writer fill the folder and list its records in ``dataset.json``.
 
-    Those under "demo" have a reference and are evaluated; those under "demo_without_reference" have none.
+    Those under "demo" have a reference and are evaluated; those under "demo_without_reference" have none. Those
+    under "train" are the atlases, where the bundle needs some.
     """
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / "dataset.json", json.dumps(writer(folder), indent=1) + "\n")

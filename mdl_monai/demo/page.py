@@ -68,7 +68,8 @@ def _pictures(result: BundleResult) -> str:
         for record in load_records(result.dataset_dir, result.split)
     }
     figures = []
-    for picture in sorted((result.output_dir / "pictures").glob("*.png")):
+    pictures = [*result.output_dir.glob("pictures/*.png"), *result.output_dir.glob("fusion/*.png")]
+    for picture in sorted(pictures, key=lambda p: p.stem):
         if picture.stem not in origins:  # of an earlier run on other inputs
             continue
         source = picture.relative_to(result.output_dir.parent).as_posix()
@@ -88,7 +89,7 @@ def _section(result: BundleResult) -> str:
 <h2>{escape(result.bundle.name)}</h2>
 <p>{escape(metadata["description"])} Weights: {escape(metadata["weights_license"])}</p>
 <p>{n_cases} cases, {result.seconds:.0f} s in all, start of Python included. Mean over cases and 95 % interval over
-subjects; <code>time_s</code> is seconds a case on this machine.</p>
+subjects; <code>time_s</code> is seconds a case in the network alone, on this machine.</p>
 {_summary_table(result)}
 <pre>{escape(result.command)}</pre>
 {_pictures(result)}"""

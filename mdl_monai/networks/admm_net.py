@@ -11,8 +11,9 @@ from mdl_monai.networks.dct_filters import (
     lag_phases,
     power_spectrum,
 )
+from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.piecewise_linear import PiecewiseLinear
-from mdl_monai.networks.reconstruction_border import float32_region, real_image_data
+from mdl_monai.networks.reconstruction_border import real_image_data
 
 
 class ReconstructionLayer(nn.Module):

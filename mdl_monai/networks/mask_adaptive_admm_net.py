@@ -13,8 +13,9 @@ from mdl_monai.networks.dct_filters import (
     lag_phases,
     power_spectrum,
 )
+from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
-from mdl_monai.networks.reconstruction_border import float32_region, split_input
+from mdl_monai.networks.reconstruction_border import split_input
 from mdl_monai.physics.fourier import hermitian_mean, ifft2c
 
 RINGS = 8  # frequency rings of the mask descriptor, each split into a mostly-row and a mostly-column half

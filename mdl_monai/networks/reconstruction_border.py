@@ -1,8 +1,6 @@
-"""What all single-coil reconstruction networks share: their input's channels and their float32 region."""
+"""What all single-coil reconstruction networks share: their input's channels."""
 
 from __future__ import annotations
-
-import contextlib
 
 import torch
 from torch import Tensor
@@ -39,11 +37,3 @@ def real_image_data(image: Tensor) -> tuple[Tensor, Tensor]:
     """
     mask = torch.fft.ifftshift(hermitian_mean(split_input(image)[1]), dim=[-2, -1])
     return torch.fft.rfft2(zero_filled(image), norm="ortho"), mask[..., : mask.shape[-1] // 2 + 1]
-
-
-@torch.jit.unused
-def float32_region(device_type: str) -> contextlib.AbstractContextManager[object]:
-    """Switch autocast off: half-precision FFTs fail at sizes that are no power of two."""
-    if not torch.amp.autocast_mode.is_autocast_available(device_type):
-        return contextlib.nullcontext()
-    return torch.autocast(device_type, enabled=False)

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mdl_monai.networks.reconstruction_border import float32_region, real_image_data
+from mdl_monai.networks.float32_region import float32_region
+from mdl_monai.networks.reconstruction_border import real_image_data
 
 
 class SparseADMM(nn.Module, ABC):

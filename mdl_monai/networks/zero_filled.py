@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mdl_monai.networks.reconstruction_border import float32_region, zero_filled
+from mdl_monai.networks.float32_region import float32_region
+from mdl_monai.networks.reconstruction_border import zero_filled
 
 
 class ZeroFilled(nn.Module):

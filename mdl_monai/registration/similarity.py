@@ -78,10 +78,11 @@ class DeepFeatureSimilarity:
         handle = self._layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         try:
             with torch.no_grad():
-                self.network(((image - image.mean()) / image.std().clamp_min(1e-6))[None, None])
+                own = ((image - image.mean()) / image.std().clamp_min(1e-6))[None, None]
+                self.network(own.to(next(self.network.parameters()).device))
         finally:
             handle.remove()
-        return functional.normalize(kept[-1][0].float(), dim=0)
+        return functional.normalize(kept[-1][0].float().cpu(), dim=0)
 
     def __call__(self, target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
         """As for :func:`normalised_mutual_information`, from -4 to 0, where more is more alike."""

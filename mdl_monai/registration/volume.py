@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,6 +12,18 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from mdl_monai.errors import InputError
+
+PLACE = "structure_place"
+"""Key in an image's meta data of its `Place`, as a list of its centre and its radius."""
+
+
+class Place(NamedTuple):
+    """Where a structure lies in an image."""
+
+    centre: Tensor
+    """[D] float64, mm RAS+."""
+    radius: float
+    """Of the ball, or in 2D the disc, of its size, mm."""
 
 
 class RegistrationError(Exception):
@@ -29,6 +41,8 @@ class Volume:
     """[*spatial], two or three axes."""
     affine: Tensor
     """[D + 1, D + 1] float64, from voxel index to mm."""
+    place: Place | None = None
+    """Of the structure that is to be segmented, where it was looked for."""
 
     @property
     def dims(self) -> int:
@@ -55,11 +69,14 @@ class Volume:
                 found=f"shape {tuple(image.shape)}, channel first",
             )
         values = torch.as_tensor(image).as_subclass(Tensor)[0]
-        return cls(values, plane_affine(torch.as_tensor(image.affine, dtype=torch.float64), values.ndim))
+        affine = plane_affine(torch.as_tensor(image.affine, dtype=torch.float64), values.ndim)
+        found = image.meta.get(PLACE)
+        place = None if found is None else Place(torch.tensor(found[:-1], dtype=torch.float64), found[-1])
+        return cls(values, affine, place)
 
     def with_values(self, values: Tensor) -> Volume:
         """Other values on the same grid."""
-        return Volume(values, self.affine)
+        return Volume(values, self.affine, self.place)
 
     def standardised(self) -> Volume:
         """Float32 values of mean 0 and variance 1; zeros for a constant image."""

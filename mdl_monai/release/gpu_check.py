@@ -24,9 +24,12 @@ from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.release.stand_in_data import write_stand_in_data
 
 STEPS, WARM_UP, TOLERANCE = 20, 5, 0.01
+SIZE = {2: 256, 3: 64}  # voxels along each axis of a phantom slice or volume
 
 
-def train_steps(bundle: Path, device: str, steps: int = STEPS, size: int = 256) -> tuple[list[float], float]:
+def train_steps(
+    bundle: Path, device: str, steps: int = STEPS, size: int | None = None
+) -> tuple[list[float], float]:
     """Return the loss of each of ``steps`` training steps, and the images per second after warming up."""
     losses, times = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as folder:
@@ -41,9 +44,12 @@ def train_steps(bundle: Path, device: str, steps: int = STEPS, size: int = 256) 
             progress=False,
             num_workers=0,
             max_epochs=1,
+            registration="none",  # atlases, where there are any, are aligned once and alike for both devices
+            cache_dir=f"{folder}/cache",
         )
         workflow.parser.update({"train#handlers": [], "train#trainer#epoch_length": steps})
-        write_stand_in_data(Path(folder, "data"), workflow.parser, size=size, n_subjects=8)
+        n_axes = len(workflow.parser["_meta_#network_data_format#inputs#image#spatial_shape"])
+        write_stand_in_data(Path(folder, "data"), workflow.parser, size or SIZE[n_axes], n_subjects=8)
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.content_cache import ContentCache, cache_folder, content_key
-from mdl_monai.io.records import load_records
+from mdl_monai.io.records import Record, load_records
 from mdl_monai.registration.affine import AffineRegistration, shrink_factors
 from mdl_monai.registration.geometry import points, sample
 from mdl_monai.registration.register import register
@@ -84,6 +84,7 @@ class AtlasLibrary:
             which may be each atlas's own.
         image_key, label_key: keys of the files in a record.
         affine: the stage that aligns with the template.
+        records: the atlases, if not the whole list: in training its validation cases are none.
         cache_dir: for all that is computed; the user's cache folder if None, never inside `atlas_dir`.
         progress: show a bar while the atlases are aligned.
 
@@ -99,6 +100,7 @@ class AtlasLibrary:
         image_key: str = "image",
         label_key: str = "label",
         affine: AffineRegistration | None = None,
+        records: Sequence[Record] | None = None,
         cache_dir: str | Path | None = None,
         progress: bool = True,
     ) -> None:
@@ -108,7 +110,7 @@ class AtlasLibrary:
                 where=atlas_dir,
                 remedy="set --atlas_dir to an existing folder",
             )
-        self.records = load_records(atlas_dir, split, image_key, label_key)
+        self.records = list(records or load_records(atlas_dir, split, image_key, label_key))
         self.cache = ContentCache(cache_folder(cache_dir, atlas_dir))
         self.preprocessing, self.image_key, self.progress = preprocessing, image_key, progress
         self.affine = affine or AffineRegistration()
@@ -227,8 +229,9 @@ class AtlasLibrary:
 
 
 def volume_key(volume: Volume) -> str:
-    """Key of an image's content and place."""
-    return content_key(volume.values, volume.affine)
+    """Key of all that registration sees of an image."""
+    place = () if volume.place is None else (volume.place.centre, volume.place.radius)
+    return content_key(volume.values, volume.affine, *place)
 
 
 WITHOUT_EFFECT = {"device", "max_voxels", "threads"}
@@ -254,4 +257,4 @@ def shrunk(volume: Volume, factor: float) -> Volume:
     affine = volume.affine.clone()
     affine[:-1, :-1] = volume.affine[:-1, :-1] * ratio
     affine[:-1, -1] += volume.affine[:-1, :-1] @ ((ratio - 1) / 2)
-    return Volume(values, affine)
+    return Volume(values, affine, volume.place)
