@@ -23,6 +23,18 @@ def test_the_same_steps_have_the_same_losses(skeleton: Path) -> None:
     assert images_per_second > 0
 
 
+@pytest.mark.slow
+def test_atlases_are_registered_outside_the_users_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_check, "WARM_UP", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle = Path(__file__).resolve().parents[2] / "bundles" / "hippocampus_mri_fusion_segmentation"
+    losses, images_per_second = gpu_check.train_steps(bundle, "cpu", steps=2, size=24)
+    assert len(losses) == 2 and all(0 < loss < 10 for loss in losses) and images_per_second > 0
+    assert not list(tmp_path.rglob("*"))
+
+
 @pytest.mark.parametrize(("factor", "code"), [(1.009, 0), (0.98, 1), (float("nan"), 1)])
 def test_losses_more_than_a_hundredth_apart_fail(
     skeleton_copy: Path, monkeypatch: pytest.MonkeyPatch, factor: float, code: int
