@@ -1,6 +1,6 @@
 """Claim: the fusion follows its atlases, whatever they are labelled with, and not those that have failed.
 
-    python benchmarks/fusion_follows_its_atlases.py [--output_dir DIR] [--weights FILE] [--split test] [--cache_dir DIR]
+    python benchmarks/fusion_follows_its_atlases.py [--weights FILE] [--split test] [--cache_dir DIR] [--output_dir DIR]
 
 Evaluates the hippocampus fusion bundle on the hippocampus set below MDL_DATA_ROOT, or beside the checkout, with the
 atlases of its list `train`, as `make evaluate` does. Dice is the mean over labels, intervals are over cases.

@@ -18,8 +18,8 @@ class DeepFusionNet(nn.Module):
     Sun et al.: Neural multi-atlas label fusion, Medical Image Analysis 49, 2018, doi:10.1016/j.media.2018.07.009).
     Beyond it, with `learned_weights`: a temperature, a preference for near voxels, less weight for atlases whose
     features lie far from the target's in the mean. With a `prior`, further outputs of the feature network are a
-    segmentation of its own, which answers where all atlases are far; it has a say only in images where its
-    labels mean what the atlases' do, see `same_meaning`.
+    segmentation of its own, which answers where all atlases are far, but not where none sees the voxel; it has a say
+    only in images where its labels mean what the atlases' do, see `same_meaning`.
 
     Where all valid atlases hold one label in a tile and its windows, that is the answer, and nothing is computed.
 
@@ -81,16 +81,16 @@ class DeepFusionNet(nn.Module):
     def describe(self, parts: FusionInput) -> tuple[Tensor, Tensor]:
         """Features of target and atlases [B, 1 + K, C, *spatial] and the prior [B, L, *spatial], else background."""
         images = torch.cat((parts.target, parts.images), dim=1)
-        seen = torch.cat((torch.ones_like(parts.target), parts.valid), dim=1)
-        x = standardised(images, seen).flatten(0, 1)[:, None]
+        inside = torch.cat((torch.ones_like(parts.target), parts.valid), dim=1)
+        x = standardised(images, inside).flatten(0, 1)[:, None]
         at_once = max(1, self.chunk // (64 * x[0].numel()))  # large volumes go one by one
         out = torch.cat([self.features(some).float() for some in x.split(at_once)])
         out = out.unflatten(0, (images.shape[0], images.shape[1]))
-        if self.prior:
-            prior = torch.softmax(out[:, 0, self.n_features :], dim=1)
-        else:
-            prior = torch.zeros_like(parts.labels[:, 0])
-            prior[:, 0] = 1.0
+        prior = torch.zeros_like(parts.labels[:, 0])
+        prior[:, 0] = 1.0
+        if self.prior:  # what no atlas sees is background
+            seen = (parts.valid > 0).any(dim=1, keepdim=True)
+            prior = torch.where(seen, torch.softmax(out[:, 0, self.n_features :], dim=1), prior)
         return out[:, :, : self.n_features] * torch.exp(self.weights[0] / 2), prior
 
     def fuse(self, parts: FusionInput, features: Tensor, prior: Tensor, values: Tensor) -> Tensor:
