@@ -1,6 +1,6 @@
 """Claim: the fusion follows its atlases, whatever they are labelled with, and not those that have failed.
 
-    python benchmarks/fusion_follows_its_atlases.py [--weights FILE] [--split test] [--cache_dir DIR] [--output_dir DIR]
+    python benchmarks/fusion_follows_its_atlases.py [--weights FILE] [--split test] [--cache_dir DIR] [--output_dir D]
 
 Evaluates the hippocampus fusion bundle on the hippocampus set below MDL_DATA_ROOT, or beside the checkout, with the
 atlases of its list `train`, as `make evaluate` does. Dice is the mean over labels, intervals are over cases.
@@ -124,7 +124,7 @@ def evaluate(
 
     def note(engine: Any) -> None:
         with torch.no_grad():
-            parts = network.split(torch.as_tensor(engine.state.batch["image"]))
+            parts = network.split(torch.as_tensor(engine.state.batch[0]["image"])[None])
             share = network.fuse(parts, *network.describe(parts), parts.labels)[0, -1]
             tiles = undecided_tiles(parts.labels, parts.valid > 0, network.radius, network.tile)
         found.append(float((share > 0.5).sum() / (tiles.sum() * network.tile**3)))
@@ -135,7 +135,7 @@ def evaluate(
     parser.get_parsed_content("table").write()
     with (output_dir / "metrics.csv").open() as file:
         return [
-            {k: v if k in ("case", "subject") else float(v or "nan") for k, v in row.items() if k != "method"}
+            {k: float(v or "nan") if k.startswith("dice") else v for k, v in row.items()}
             for row in csv.DictReader(file)
         ]
 
