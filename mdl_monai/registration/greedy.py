@@ -29,7 +29,7 @@ class GreedyDeformable:
         threads: of greedy.
 
     Raises:
-        InputError: an unknown metric, or picsl-greedy is not installed.
+        InputError: an unknown metric; when called, picsl-greedy is not installed. A config may hold this stage unused.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class GreedyDeformable:
     ) -> None:
         if metric not in METRICS:
             raise InputError("unknown metric of greedy", expected=" or ".join(METRICS), found=metric)
-        _package()
         self.metric, self.iterations, self.sigmas, self.threads = metric, tuple(iterations), sigmas, threads
 
     def __call__(self, target: Volume, atlases: Sequence[Volume], affines: Tensor) -> Tensor:
         """Displacements u [K, *spatial, D] float32, mm in the target's world: see :func:`register_each`."""
+        _package()
         size = target.values.shape
         gaps = [max(0, MIN_SIZE * 2 ** (len(self.iterations) - 1) - n) for n in size]
         padding = [n for gap in reversed(gaps) for n in (0, gap)]

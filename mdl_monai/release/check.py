@@ -103,6 +103,8 @@ def check_properties(bundle: Path) -> list[str]:
                 bundle_root=str(bundle),
                 dataset_dir=str(Path(folder, "data")),
                 output_dir=str(Path(folder, "output")),
+                registration="none",  # phantoms need none, and belong into no cache of the user's
+                cache_dir=str(Path(folder, "cache")),
                 device="$torch.device('cpu')",
                 progress=False,
             )

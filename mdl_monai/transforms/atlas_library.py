@@ -143,9 +143,9 @@ class AtlasLibrary:
 
     @cached_property
     def template(self) -> Volume:
-        """The atlas of middle size, coarse enough for selection."""
+        """The atlas of middle size, or with the structure of middle size, coarse enough for selection."""
         grids = (self[k].image for k in range(len(self)))
-        sizes = [float(v.values.numel() * v.spacing.prod()) for v in grids]
+        sizes = [v.place.radius if v.place else float(v.values.numel() * v.spacing.prod()) for v in grids]
         middle = int(np.argsort(sizes)[len(sizes) // 2])
         image = self[middle].image
         factor = max(1.0, (image.values.numel() / TEMPLATE_VOXELS) ** (1 / image.dims))

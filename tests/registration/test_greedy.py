@@ -25,8 +25,10 @@ from mdl_monai.registration.volume import Volume
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "picsl_greedy", None)
+    target, atlas, _ = shifted(2, 0, 1)
+    stage = GreedyDeformable()  # a config may hold it unused
     with pytest.raises(InputError, match=r"picsl-greedy is not installed\n.*pip install mdl_monai\[greedy\]"):
-        GreedyDeformable()
+        stage(target, [atlas], linear(dims=2)[None])
 
 
 @pytest.fixture(autouse=True)
