@@ -29,7 +29,7 @@ class GreedyDeformable:
         threads: of greedy.
 
     Raises:
-        InputError: an unknown metric; when called, picsl-greedy is not installed. A config may hold this stage unused.
+        InputError: an unknown metric; when called, picsl-greedy is not installed: a config may hold it unused.
     """
 
     def __init__(
