@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mdl_monai.errors import InputError, find_input_error
 from mdl_monai.registration.localised import LocalisedAffine
 from mdl_monai.registration.volume import PLACE, Place, Volume
-from mdl_monai.transforms.localiser import CropAroundStructured, Localiser
+from mdl_monai.transforms.localiser import CropAroundStructured, Localiser, turned
 
 FRAMES = ("RAS", "LPS", "PIR", "oblique")
 SHAPES = {2: (60, 47), 3: (34, 41, 28)}
@@ -217,6 +217,34 @@ def test_crops_of_atlases_are_put_on_the_structure_of_the_target(dims: int, tmp_
     there = found[:-1, :-1] @ centre(dims, "LPS", (0.4, 0.6, 0.45)) + found[:-1, -1]
     assert (there - centre(dims, "oblique", (0.6, 0.4, 0.5))).norm() < 0.7
     assert found[0, 0].item() == pytest.approx(12 / 9, rel=0.08)
+
+
+def test_an_atlas_is_put_where_its_label_map_says_whatever_the_network_finds(tmp_path: Path) -> None:
+    crop = CropAroundStructured(["image", "label"], localiser(tmp_path, 2, at=50.0), (24, 26), "label")
+    shown = ball(2, "LPS", (0.4, 0.6), 9.0)
+    label = shown.with_values((shown.values > 0.5 * shown.values.max()).float())
+    with pytest.raises(InputError, match="not found"):
+        crop({"image": image(shown), "label": image(label.with_values(torch.zeros_like(label.values)))})
+    place = Volume.from_image(crop({"image": image(shown), "label": image(label)})["image"]).place
+    assert place is not None and (place.centre - centre(2, "LPS", (0.4, 0.6))).norm() < 0.3
+    assert place.radius == pytest.approx(9.0, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (24, 33, 52)])
+def test_turning_and_shrinking_keep_millimetres_and_have_an_inverse(shape: tuple[int, ...]) -> None:
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in shape), indexing="ij")
+    steps = torch.stack(axes)
+    at = torch.zeros(len(shape), dtype=torch.float64)
+    at[-1] = 8.0  # voxels from the middle along the last axis, on an image that is not square
+    blob = torch.exp(-(steps - at.view(-1, *[1] * len(shape))).square().sum(0) / 18)[None, None]
+    found = turned(blob, 0.3, 0.8)[0, 0]
+    middle = (steps * found / found.sum()).flatten(1).sum(1)
+    assert middle.norm() == pytest.approx(8.0 / 0.8, rel=0.02)
+    angle = math.atan2(float(middle[-2]), float(middle[-1]))
+    assert abs(angle) == pytest.approx(0.3, abs=0.02)
+    assert (turned(turned(blob, 0.3, 1.0), -0.3, 1.0) - blob).abs().max() < 0.06
+    assert (turned(turned(blob, 0.0, 0.8), 0.0, 1.25) - blob).abs().max() < 0.06
+    assert turned(blob, 0.0, 1.0) is blob
 
 
 def test_a_place_is_made_of_centre_and_radius(tmp_path: Path) -> None:
