@@ -10,7 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from mdl_monai.io.atomic import atomic_write_text
-from mdl_monai.io.segmentation_plan import PLAN_NAME
+from mdl_monai.io.plan import PLAN_NAME
 
 
 class SplitRecord:
@@ -19,7 +19,7 @@ class SplitRecord:
     Args:
         output_dir: receives the file.
         splits: lists of records by name, as `train_val_records` gives them.
-        plan: what a segmentation network is made for (`segmentation_plan`), which its weights go with.
+        plan: what the weights are made for, see `mdl_monai.io.plan`.
     """
 
     def __init__(

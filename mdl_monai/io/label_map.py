@@ -46,24 +46,41 @@ def check_label_map(
     Raises:
         InputError: another shape, another place in space, an unknown label.
     """
-    if label_map.shape != image.shape:
+    check_grid(label_map, image, "label map", where=where, affines=affines)
+    check_labels(label_values(label_map, where=where), labels, where=where)
+
+
+def check_grid(
+    other: Tensor, image: Tensor, what: str, *, where: object, affines: Sequence[np.ndarray]
+) -> None:
+    """Refuse what does not lie on its image, voxel for voxel.
+
+    Args:
+        other, image: [1, H, W(, D)].
+        what: the other is called in the message.
+        where: its file.
+        affines: of both, 4 x 4, in mm.
+
+    Raises:
+        InputError: another shape, another place in space.
+    """
+    if other.shape != image.shape:
         raise InputError(
-            "the label map has another shape than its image",
+            f"the {what} has another shape than its image",
             where=where,
             expected=tuple(image.shape[1:]),
-            found=tuple(label_map.shape[1:]),
+            found=tuple(other.shape[1:]),
             remedy="resample it to the image, or correct the record",
         )
     gap = float(np.abs(np.asarray(affines[0]) - np.asarray(affines[1])).max())
     if gap > AFFINE_TOLERANCE:
         raise InputError(
-            "the label map lies elsewhere in space than its image",
+            f"the {what} lies elsewhere in space than its image",
             where=where,
             expected=np.round(np.asarray(affines[1]), 3).tolist(),
             found=np.round(np.asarray(affines[0]), 3).tolist(),
             remedy="resample it to the image, or copy the image's header if only that is wrong",
         )
-    check_labels(label_values(label_map, where=where), labels, where=where)
 
 
 def check_labels(values: Sequence[int], labels: Sequence[int], *, where: object) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple
 
 from mdl_monai.errors import InputError
+from mdl_monai.io.plan import given_options
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
 PAIRED_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
@@ -32,8 +33,9 @@ def load_records(
     dataset_dir: str | Path,
     split: str | Sequence[str],
     image_key: str = "image",
-    label_key: str | None = None,
+    label_key: str | Sequence[str] | None = None,
     leave_out: Sequence[str] = (),
+    only: Mapping[str, Any] | None = None,
 ) -> list[Record]:
     """Records of a data set: paths made absolute, with unique ``case`` and ``subject`` names.
 
@@ -43,13 +45,15 @@ def load_records(
             have equal names; or a plain folder of image files (then `split` does not matter).
         split: name of a list, or several names.
         image_key: key of the image file in a record; it names the case.
-        label_key: key of the reference file, where a record must have one.
+        label_key: key of the reference file, where a record must have one, or keys of several.
         leave_out: names of cases to drop.
+        only: values that a record must have, by key; None or "null" for any.
 
     Raises:
         InputError: no such folder, nothing in it, no such split, a record without its key, a missing file, a case
-            to drop that there is not.
+            to drop that there is not, no record with the values.
     """
+    references = list(ensure_tuple(label_key)) if label_key is not None else []
     folder = Path(dataset_dir).expanduser().resolve()
     if not folder.is_dir():
         raise InputError(
@@ -61,7 +65,7 @@ def load_records(
     if (folder / "dataset.json").is_file():
         records = _listed_records(folder, splits, image_key)
     elif (folder / PAIRED_FOLDERS["train"][0]).is_dir():
-        records = _paired_records(folder, splits, image_key, label_key)
+        records = _paired_records(folder, splits, image_key, references[0] if references else None)
     else:
         files = _image_files(folder)
         if not files:
@@ -73,8 +77,12 @@ def load_records(
                 remedy="set --dataset_dir to the folder that holds them",
             )
         records = [{image_key: p.name} for p in files]
-    keys = [image_key] if label_key is None else [image_key, label_key]
-    named = _named(_resolved(folder, records, keys), folder, image_key)
+    for key, value in given_options(only or {}).items():
+        found = sorted({str(record.get(key)) for record in records})
+        records = [record for record in records if str(record.get(key)) == str(value)]
+        if not records:
+            raise InputError(f"no record has the {key} {value!r}", where=folder, found=", ".join(found[:10]))
+    named = _named(_resolved(folder, records, [image_key, *references]), folder, image_key)
     unknown = set(ensure_tuple(leave_out)) - {record["case"] for record in named}
     if unknown:
         raise InputError(
@@ -236,18 +244,19 @@ def train_val_records(
     val_fraction: float,
     seed: int,
     image_key: str = "image",
-    label_key: str | None = None,
+    label_key: str | Sequence[str] | None = None,
+    only: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Record]]:
     """``{"train": records, "val": records}``; without `val_split`, a seeded fraction of the training subjects.
 
     Raises:
         InputError: as :func:`load_records`; also where a subject is in both lists.
     """
-    train = load_records(dataset_dir, train_split, image_key, label_key)
+    train = load_records(dataset_dir, train_split, image_key, label_key, only=only)
     if not val_split:
         train, val = split_by_subject(train, val_fraction, seed)
         return {"train": train, "val": val}
-    val = load_records(dataset_dir, val_split, image_key, label_key)
+    val = load_records(dataset_dir, val_split, image_key, label_key, only=only)
     both = {_identity(r, image_key) for r in train} & {_identity(r, image_key) for r in val}
     if both:
         raise InputError(

@@ -1,7 +1,6 @@
 """What a segmentation network is made for: labels, voxel spacing, patch size, stage widths, mirror images or not.
 
-A training takes them from its data or from options and notes them in ``plan.json`` beside its weights; inference
-and evaluation read them there.
+A training takes them from its data or from options; they go beside its weights, see `plan`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,10 @@ from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header
 from mdl_monai.io.label_map import check_labels, label_values
 from mdl_monai.io.options import flag
+from mdl_monai.io.plan import Plan, given_options, read_plan
 from mdl_monai.io.records import Record, load_records
 
-PLAN_NAME = "plan.json"
 MAX_PATCH_VOXELS = 2**19  # 0.5 million: V-Net trains on a batch of four in about 2.5 GB
-
-Plan = dict[str, Any]
 
 
 def plan_of_weights(ckpt_path: str | Path, default: Mapping[str, Any], **options: Any) -> Plan:
@@ -40,15 +37,7 @@ def plan_of_weights(ckpt_path: str | Path, default: Mapping[str, Any], **options
     Raises:
         InputError: an unreadable ``plan.json``, or an entry that is none.
     """
-    path = Path(ckpt_path).with_name(PLAN_NAME)
-    plan = dict(default)
-    if path.is_file():
-        try:
-            plan.update(json.loads(path.read_text()))
-        except ValueError as error:
-            raise InputError("plan.json is not valid JSON", where=path, found=error) from error
-    plan.update(_given(options))
-    return _checked(plan)
+    return _checked(read_plan(ckpt_path, default, **options))
 
 
 def plan_of_data(
@@ -73,7 +62,7 @@ def plan_of_data(
     Raises:
         InputError: a label map that is none, a label that there is not, what `load_records` raises.
     """
-    given = _given(options)
+    given = given_options(options)
     if not Path(dataset_dir).expanduser().is_dir():
         return _checked({**default, **given})
     records = load_records(dataset_dir, split, image_key, label_key)
@@ -88,10 +77,6 @@ def plan_of_data(
         size = np.median(sizes * spacings / np.asarray(plan["spacing"], dtype=float), axis=0)
         plan["patch_size"] = _patch(size, 2 ** (len(_checked(plan)["features"]) - 1))
     return _checked(plan)
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if v is not None and str(v).strip().lower() != "null"}
 
 
 def _checked(plan: Plan) -> Plan:

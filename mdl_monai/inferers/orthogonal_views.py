@@ -1,0 +1,65 @@
+"""Apply a 2D network to a volume along several axes, and average: 2.5D."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+from tqdm import tqdm
+
+from mdl_monai.errors import InputError
+
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""View: the axis across its slices, in RAS."""
+
+
+class OrthogonalViews(Inferer):
+    """The mean of a 2D network's results for the slices of each view.
+
+    Slices of one view alone know nothing of their neighbours, and the result steps from slice to slice; averaged
+    with the other views it is smooth across them. A volume of one slice goes through in its own view.
+
+    Args:
+        views: of axial, coronal, sagittal.
+        amp: run the network in bfloat16.
+        slices_per_batch: slices that go through the network at once.
+        progress: show a bar over the slices of a volume.
+
+    Raises:
+        InputError: a view that is none.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[str] = tuple(AXES),
+        amp: bool = False,
+        slices_per_batch: int = 8,
+        progress: bool = False,
+    ) -> None:
+        if not views or set(views) - AXES.keys():
+            raise InputError(
+                "a view is unknown", expected=", ".join(AXES), found=views, remedy="set --views \"['axial']\""
+            )
+        self.axes = [AXES[view] for view in dict.fromkeys(views)]
+        self.amp, self.slices_per_batch, self.progress = amp, slices_per_batch, progress
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """[B, C, X, Y, Z], right-anterior-superior, to the network's outputs in float32, same layout."""
+        plain = torch.as_tensor(inputs).as_subclass(Tensor)
+        flat = [axis for axis in range(3) if plain.shape[2 + axis] == 1]
+        results = [self._along(axis, plain, network, *args, **kwargs) for axis in flat[-1:] or self.axes]
+        return torch.stack(results).mean(0) if len(results) > 1 else results[0]
+
+    def _along(
+        self, axis: int, volume: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        stack = volume.movedim(2 + axis, 1)
+        slices = stack.flatten(0, 1)
+        parts = slices.split(self.slices_per_batch)
+        bar = tqdm(parts, desc="slices", disable=not self.progress or len(parts) < 2, leave=False)
+        with torch.autocast(volume.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            out = torch.cat([network(part, *args, **kwargs).float() for part in bar])
+        return out.unflatten(0, stack.shape[:2]).movedim(1, 2 + axis)

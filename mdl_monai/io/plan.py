@@ -1,0 +1,40 @@
+"""What weights are made for, in ``plan.json`` beside them: a training notes it, inference and evaluation read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mdl_monai.errors import InputError
+
+PLAN_NAME = "plan.json"
+
+Plan = dict[str, Any]
+
+
+def read_plan(ckpt_path: str | Path, default: Mapping[str, Any], **options: Any) -> Plan:
+    """Options that are set, else ``plan.json`` beside the weights, else `default`.
+
+    Args:
+        ckpt_path: file of the weights.
+        default: the plan of the bundle's own weights.
+        options: entries of the plan that the user set; None or "null" for those not set.
+
+    Raises:
+        InputError: an unreadable ``plan.json``.
+    """
+    path = Path(ckpt_path).with_name(PLAN_NAME)
+    plan = dict(default)
+    if path.is_file():
+        try:
+            plan.update(json.loads(path.read_text()))
+        except ValueError as error:
+            raise InputError("plan.json is not valid JSON", where=path, found=error) from error
+    return plan | given_options(options)
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the user set."""
+    return {k: v for k, v in options.items() if v is not None and str(v).strip().lower() != "null"}
