@@ -100,10 +100,9 @@ def relabelled(folder: Path, to: Path, how: Callable[[np.ndarray, np.ndarray], n
     return to
 
 
-def evaluate(
-    output_dir: Path, failing: Failing | None = None, shares: list[float] | None = None, **options: Any
-) -> Rows:
-    """The rows of ``metrics.csv`` of the bundle's evaluation; `shares` gets the prior's in each case."""
+def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None, **options: Any) -> Rows:
+    """The rows of ``metrics.csv`` of the bundle's evaluation, with `further` transforms behind its own; `shares` gets
+    the prior's in each case."""
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.yaml" for name in ("common", "inference", "evaluate")])
     parser.update(
@@ -116,8 +115,7 @@ def evaluate(
         }
     )
     preprocessing = parser.get_parsed_content("preprocessing")
-    if failing is not None:
-        preprocessing.transforms = (*preprocessing.transforms, failing)
+    preprocessing.transforms = (*preprocessing.transforms, *further)
     evaluator, network = parser.get_parsed_content("evaluator"), parser.get_parsed_content("network")
 
     found: list[float] = [] if shares is None else shares

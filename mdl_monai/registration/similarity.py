@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mdl_monai.errors import InputError
 from mdl_monai.io.content_cache import content_key
 
 BINS = 32
@@ -55,34 +54,18 @@ class DeepFeatureSimilarity:
 
     Args:
         network: any module from [B, 1, *spatial] to feature maps [B, C, *any size]; put into evaluation mode.
-        layer: whose output counts, a name of ``network.named_modules()``; the network's own if None.
-
-    Raises:
-        InputError: no such layer.
     """
 
-    def __init__(self, network: nn.Module, layer: str | None = None) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.network = network.eval()
-        try:
-            self._layer = network.get_submodule(layer or "")
-        except AttributeError as error:
-            names = [name for name, _ in network.named_children()]
-            raise InputError(
-                "the network has no such layer", expected=f"a part of {', '.join(names)}", found=layer
-            ) from error
         self._known: dict[str, Tensor] = {}
 
     def features(self, image: Tensor) -> Tensor:
         """Of one image [*spatial], which is brought to mean 0 and standard deviation 1: [C, *any size]."""
-        kept: list[Tensor] = []
-        handle = self._layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-        try:
-            with torch.no_grad():
-                own = ((image - image.mean()) / image.std().clamp_min(1e-6))[None, None]
-                self.network(own.to(next(self.network.parameters()).device))
-        finally:
-            handle.remove()
-        return functional.normalize(kept[-1][0].float().cpu(), dim=0)
+        own = ((image - image.mean()) / image.std().clamp_min(1e-6))[None, None]
+        with torch.no_grad():
+            found = self.network(own.to(next(self.network.parameters()).device))
+        return functional.normalize(found[0].float().cpu(), dim=0)
 
     def __call__(self, target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
         """As for :func:`normalised_mutual_information`, from -4 to 0, where more is more alike."""

@@ -1,0 +1,74 @@
+"""What each part of the hippocampus fusion bundle is worth: selection, atlases, registration, window, features.
+
+    python benchmarks/fusion_ablations.py [--data DIR] [--split val] [--atlas_split fit] [--output_dir DIR]
+
+Evaluates the shipped weights with one option changed at a time, on the hippocampus set below MDL_DATA_ROOT, or beside
+the checkout, with the lists that `data_scripts/hippocampus.py` writes. Dice is the mean over labels; the differences
+to the bundle as it is are paired, intervals over subjects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from fusion_follows_its_atlases import evaluate, told
+from torch import Tensor
+
+from mdl_monai.metrics.summary import paired_difference
+
+METRIC = "dice_mean"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is: 10 atlases by mutual information, deformable, radius 2, learned features": {},
+    "atlases by deep features": {"similarity": "deep"},
+    "atlases at random": {"similarities#nmi": "$random_similarity"},
+    "3 atlases": {"n_atlases": 3},
+    "5 atlases": {"n_atlases": 5},
+    "15 atlases": {"n_atlases": 15},
+    "radius 1": {"radius": 1},
+    "radius 3": {"radius": 3},
+    "affine alone": {"registration": "none"},
+    "affine alone, radius 3": {"registration": "none", "radius": 3},
+    "no prior": {"prior": False},
+}
+
+
+def random_similarity(target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
+    """Of each atlas [N], drawn anew for each target, and alike in each run."""
+    seed = int(target.double().abs().sum()) % 2**31
+    return torch.rand(len(atlases), generator=torch.Generator().manual_seed(seed))
+
+
+def main() -> None:
+    """Print a line a variant, and one each for the classical fusions of the same atlases."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path("output/fusion_ablations"))
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--atlas_split", default="fit")
+    parser.add_argument("--cache_dir")
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = (options.data or Path(os.environ.get("MDL_DATA_ROOT", beside)) / "hippocampus").resolve()
+    if not folder.is_dir():
+        sys.exit(f"skipped: no hippocampus set at {folder}; set MDL_DATA_ROOT")
+    torch.set_num_threads(1)
+    common = {"split": options.split, "atlas_split": options.atlas_split, "cache_dir": options.cache_dir}
+    common |= {"dataset_dir": str(folder), "atlas_dir": str(folder)}
+    whole = None
+    for number, (name, changed) in enumerate(VARIANTS.items()):
+        rows = evaluate(options.output_dir / str(number), **common, **changed)
+        whole = whole or rows
+        s = paired_difference(rows, whole, [METRIC], "case")[METRIC]
+        less = f"{s['mean']:+.4f} [{s['ci95_low']:+.4f}, {s['ci95_high']:+.4f}]" if rows is not whole else ""
+        print(f"{name:45s} {told(rows)} {less}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
