@@ -102,7 +102,9 @@ def relabelled(folder: Path, to: Path, how: Callable[[np.ndarray, np.ndarray], n
 
 def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None, **options: Any) -> Rows:
     """The rows of ``metrics.csv`` of the bundle's evaluation, with `further` transforms behind its own; `shares` gets
-    the prior's in each case."""
+    the prior's in each case. What a stopped run left in `output_dir` is taken."""
+    if shares is None and (output_dir / "metrics.csv").is_file():
+        return table(output_dir)
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.yaml" for name in ("common", "inference", "evaluate")])
     parser.update(
@@ -131,6 +133,11 @@ def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None,
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, note)
     evaluator.run()
     parser.get_parsed_content("table").write()
+    return table(output_dir)
+
+
+def table(output_dir: Path) -> Rows:
+    """Rows of ``metrics.csv``."""
     with (output_dir / "metrics.csv").open() as file:
         return [
             {k: float(v or "nan") if k.startswith("dice") else v for k, v in row.items()}
@@ -177,7 +184,7 @@ def main() -> None:
     )
     plain = evaluate(out / "plain", prior=False, **usual)
     print(f"prior off                      {told(plain)}")
-    for kind in ("moved", "constant", "noise", "other anatomy"):
+    for kind in ("moved", "other anatomy", "constant", "noise"):
         for n in (1, 3, 5):
             rows = evaluate(out / f"{kind}_{n}", Failing(n, kind), **usual)
             lost = np.mean([a["dice_mean"] - b["dice_mean"] for a, b in zip(full, rows, strict=True)])

@@ -119,6 +119,24 @@ def write_phantom_hearts(folder: Path) -> Lists:
     return _atlases_and_targets(folder, draw)
 
 
+def write_phantom_heads(folder: Path) -> Lists:
+    """MR slices of phantom heads in three views, with their CT."""
+    head = head_phantom(0, (190, 230, 220), (1.0, 1.0, 1.0))
+    records = []
+    for view, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
+        box = tuple(
+            slice(n // 2, n // 2 + 1) if a == axis else slice(None) for a, n in enumerate(head.mr.shape)
+        )
+        affine = head.affine.numpy().copy()
+        affine[axis, 3] += head.mr.shape[axis] // 2
+        files = {}
+        for name, values in (("mr", head.mr), ("ct", head.ct)):
+            saved = _save(folder, f"phantom_{view}_{name}", values[box].numpy(), PHANTOM, "phantom0", affine)
+            files[name] = saved["image"]
+        records.append({**files, "view": view, "origin": PHANTOM, "patient": "phantom0"})
+    return {SPLIT: records}
+
+
 def _atlases_and_targets(folder: Path, draw: Callable[[int], tuple[np.ndarray, ...]]) -> Lists:
     """Targets and, of other subjects, atlases; a subject's drawing is image, affine and label map."""
     records = []
