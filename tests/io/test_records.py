@@ -61,6 +61,23 @@ def test_cases_are_left_out_by_name(tmp_path: Path) -> None:
         load_records(tmp_path, "test", leave_out=["c"])
 
 
+def test_records_are_kept_by_the_values_that_they_must_have(tmp_path: Path) -> None:
+    make(tmp_path, {"test": [{"image": f"{v}.nii.gz", "view": v} for v in ("axial", "coronal")]})
+    assert [r["case"] for r in load_records(tmp_path, "test", only={"view": "coronal"})] == ["coronal"]
+    for every in (None, "null"):
+        assert len(load_records(tmp_path, "test", only={"view": every})) == 2
+    with pytest.raises(InputError, match=r"(?s)no record has the view 'oblique'.*axial, coronal"):
+        load_records(tmp_path, "test", only={"view": "oblique"})
+
+
+def test_every_reference_of_a_record_is_resolved_and_asked_for(tmp_path: Path) -> None:
+    make(tmp_path, {"test": [{"mr": "a.nii.gz", "ct": "b.nii.gz", "mask": "c.nii.gz"}]})
+    (record,) = load_records(tmp_path, "test", "mr", ["ct", "mask"])
+    assert [record[key] for key in ("ct", "mask")] == [str(tmp_path / f"{n}.nii.gz") for n in "bc"]
+    with pytest.raises(InputError, match="no 'dose'"):
+        load_records(tmp_path, "test", "mr", ["ct", "dose"])
+
+
 def test_a_plain_folder_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b.nii", "a.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
