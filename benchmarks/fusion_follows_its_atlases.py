@@ -34,6 +34,7 @@ from mdl_monai.networks.fusion_evidence import undecided_tiles
 from mdl_monai.phantoms.head import head_phantom
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "hippocampus_mri_fusion_segmentation"
+KINDS = ("moved", "other anatomy", "constant", "noise")
 Rows = list[dict[str, Any]]
 
 
@@ -103,7 +104,10 @@ def relabelled(folder: Path, to: Path, how: Callable[[np.ndarray, np.ndarray], n
 def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None, **options: Any) -> Rows:
     """The rows of ``metrics.csv`` of the bundle's evaluation, with `further` transforms behind its own; `shares` gets
     the prior's in each case. What a stopped run left in `output_dir` is taken."""
-    if shares is None and (output_dir / "metrics.csv").is_file():
+    kept = output_dir / "shares.json"
+    if (output_dir / "metrics.csv").is_file() and (shares is None or kept.is_file()):
+        if shares is not None:
+            shares.extend(json.loads(kept.read_text()))
         return table(output_dir)
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.yaml" for name in ("common", "inference", "evaluate")])
@@ -133,6 +137,8 @@ def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None,
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, note)
     evaluator.run()
     parser.get_parsed_content("table").write()
+    if shares is not None:
+        kept.write_text(json.dumps(shares))
     return table(output_dir)
 
 
@@ -166,6 +172,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--atlas_split", default="train")
     parser.add_argument("--cache_dir")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of failure")
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -184,7 +191,7 @@ def main() -> None:
     )
     plain = evaluate(out / "plain", prior=False, **usual)
     print(f"prior off                      {told(plain)}")
-    for kind in ("moved", "other anatomy", "constant", "noise"):
+    for kind in options.kinds:
         for n in (1, 3, 5):
             rows = evaluate(out / f"{kind}_{n}", Failing(n, kind), **usual)
             lost = np.mean([a["dice_mean"] - b["dice_mean"] for a, b in zip(full, rows, strict=True)])
