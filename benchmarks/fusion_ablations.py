@@ -1,6 +1,6 @@
 """What each part of the hippocampus fusion bundle is worth: selection, atlases, registration, window, features.
 
-    python benchmarks/fusion_ablations.py [--data DIR] [--split val] [--atlas_split fit] [--output_dir DIR]
+    python benchmarks/fusion_ablations.py [--data DIR] [--split val] [--atlas_split fit] [--cache_dir DIR]
 
 Evaluates the shipped weights with one option changed at a time, on the hippocampus set below MDL_DATA_ROOT, or beside
 the checkout, with the lists that `data_scripts/hippocampus.py` writes. Dice is the mean over labels; the differences
@@ -9,14 +9,10 @@ to the bundle as it is are paired, intervals over subjects.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-from fusion_follows_its_atlases import evaluate, told
+from fusion_follows_its_atlases import evaluate, parser_of, told, usual_options
 from torch import Tensor
 
 from mdl_monai.metrics.summary import paired_difference
@@ -44,23 +40,9 @@ def random_similarity(target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Print a line a variant, and one each for the classical fusions of the same atlases."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output_dir", type=Path, default=Path("output/fusion_ablations"))
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--atlas_split", default="fit")
-    parser.add_argument("--cache_dir")
-    parser.add_argument("--data", type=Path)
-    options = parser.parse_args()
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = (options.data or Path(os.environ.get("MDL_DATA_ROOT", beside)) / "hippocampus").resolve()
-    if not folder.is_dir():
-        sys.exit(f"skipped: no hippocampus set at {folder}; set MDL_DATA_ROOT")
-    torch.set_num_threads(1)
-    common = {"split": options.split, "atlas_split": options.atlas_split, "cache_dir": options.cache_dir}
-    common |= {"dataset_dir": str(folder), "atlas_dir": str(folder)}
+    """Print a line a variant."""
+    options = parser_of(str(__doc__), "fusion_ablations", "val", "fit").parse_args()
+    common = usual_options(options)
     whole = None
     for number, (name, changed) in enumerate(VARIANTS.items()):
         rows = evaluate(options.output_dir / str(number), **common, **changed)

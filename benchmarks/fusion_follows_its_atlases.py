@@ -162,28 +162,39 @@ def told(rows: Rows, metric: str = "dice_mean") -> str:
     return f"{s['mean']:.4f} [{s['ci95_low']:.4f}, {s['ci95_high']:.4f}]"
 
 
-def main() -> None:
-    """Print one line a variant."""
+def parser_of(description: str, name: str, split: str, atlas_split: str) -> argparse.ArgumentParser:
+    """What the benchmarks of the fusion are told on the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output_dir", type=Path, default=Path("output/fusion_follows_its_atlases"))
-    parser.add_argument("--weights")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--atlas_split", default="train")
+    parser.add_argument("--output_dir", type=Path, default=Path("output") / name)
+    parser.add_argument("--weights", default=str(BUNDLE / "models" / "model.pt"))
+    parser.add_argument("--split", default=split)
+    parser.add_argument("--atlas_split", default=atlas_split)
     parser.add_argument("--cache_dir")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of failure")
-    parser.add_argument("--data", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--data", type=Path, help="the hippocampus set")
+    return parser
+
+
+def usual_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The evaluation's options of that command line; the run ends where there is no data."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = (options.data or Path(os.environ.get("MDL_DATA_ROOT", beside)) / "hippocampus").resolve()
     if not folder.is_dir():
         sys.exit(f"skipped: no hippocampus set at {folder}; set MDL_DATA_ROOT")
     torch.set_num_threads(1)
+    told = {"split": options.split, "atlas_split": options.atlas_split, "cache_dir": options.cache_dir}
+    return told | {"ckpt_path": options.weights, "dataset_dir": str(folder), "atlas_dir": str(folder)}
+
+
+def main() -> None:
+    """Print one line a variant."""
+    parser = parser_of(str(__doc__), "fusion_follows_its_atlases", "test", "train")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of failure")
+    options = parser.parse_args()
+    usual = usual_options(options)
+    folder = Path(usual["dataset_dir"])
     out: Path = options.output_dir
-    common = {"split": options.split, "atlas_split": options.atlas_split, "cache_dir": options.cache_dir}
-    common |= {"ckpt_path": options.weights} if options.weights else {}
-    usual = common | {"dataset_dir": str(folder), "atlas_dir": str(folder)}
     shares: list[float] = []
     full = evaluate(out / "full", shares=shares, **usual)
     print(
@@ -198,7 +209,7 @@ def main() -> None:
             print(f"{n} of 10 failed: {kind:14s} {told(rows)}, lost {lost:.4f}", flush=True)
     for how, labels in ((exchanged, [1, 2]), (merged, [1]), (anterior_third, [7, 9])):
         other = str(relabelled(folder, out / how.__name__ / "data", how))
-        own = common | {"dataset_dir": other, "atlas_dir": other, "labels": labels, "prior": False}
+        own = usual | {"dataset_dir": other, "atlas_dir": other, "labels": labels, "prior": False}
         rows = evaluate(out / how.__name__, names={}, **own)
         vote = evaluate(
             out / f"{how.__name__}_vote",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.engines import IterationEvents, Trainer
-from monai.engines.utils import default_prepare_batch
+from monai.engines.utils import default_metric_cmp_fn, default_prepare_batch
 from monai.utils import AdversarialKeys, CommonKeys
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,8 +57,8 @@ class CycleGANTrainer(Trainer):
         paired_loss: of translation, true image and its mask, for pairs of the same subject and grid.
         paired_weight: of the paired losses both ways.
         amp: networks in bfloat16, losses in float32.
-        non_blocking, prepare_batch, postprocessing, key_train_metric, additional_metrics, train_handlers, decollate:
-            as in MONAI's trainers.
+        non_blocking, prepare_batch, postprocessing, key_train_metric, additional_metrics, metric_cmp_fn,
+        train_handlers, decollate: as in MONAI's trainers.
 
     Raises:
         ValueError: a generator, discriminator or pool is missing.
@@ -85,6 +85,7 @@ class CycleGANTrainer(Trainer):
         postprocessing: Callable | None = None,
         key_train_metric: dict[str, Any] | None = None,
         additional_metrics: dict[str, Any] | None = None,
+        metric_cmp_fn: Callable = default_metric_cmp_fn,
         train_handlers: Sequence | None = None,
         decollate: bool = True,
     ) -> None:
@@ -104,6 +105,7 @@ class CycleGANTrainer(Trainer):
             postprocessing=postprocessing,
             key_metric=key_train_metric,
             additional_metrics=additional_metrics,
+            metric_cmp_fn=metric_cmp_fn,
             handlers=train_handlers,
             amp=False,  # MONAI's means float16 with a gradient scaler, which bfloat16 does without
             decollate=decollate,

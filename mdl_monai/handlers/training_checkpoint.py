@@ -159,10 +159,14 @@ class SaveBestWeights:
 
     Args:
         checkpoint: the trainer's handler, which remembers the best figure across a resume.
+        further: by file name, networks whose weights of that moment are written beside.
     """
 
-    def __init__(self, checkpoint: TrainingCheckpoint) -> None:
+    def __init__(
+        self, checkpoint: TrainingCheckpoint, further: Mapping[str, nn.Module] | None = None
+    ) -> None:
         self.checkpoint = checkpoint
+        self.networks = {WEIGHTS_NAME: checkpoint.network, **(further or {})}
 
     def attach(self, engine: Engine) -> None:
         """Register with the validation evaluator."""
@@ -174,5 +178,5 @@ class SaveBestWeights:
         score = float(state.metrics[state.key_metric_name])
         if score > self.checkpoint.best:
             self.checkpoint.best = score
-            if _rank() == 0:
-                save_atomically(cpu_state(self.checkpoint.network), self.checkpoint.output_dir / WEIGHTS_NAME)
+            for name, network in self.networks.items() if _rank() == 0 else ():
+                save_atomically(cpu_state(network), self.checkpoint.output_dir / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,29 @@ def read_plan(ckpt_path: str | Path, default: Mapping[str, Any], **options: Any)
         except ValueError as error:
             raise InputError("plan.json is not valid JSON", where=path, found=error) from error
     return plan | given_options(options)
+
+
+def agreeing_plan(ckpt_path: str | Path, plan: Mapping[str, Any], keys: Sequence[str]) -> Plan:
+    """``plan.json`` beside further weights that work on the results of the first.
+
+    Args:
+        ckpt_path: file of the further weights.
+        plan: of the first; stands in for entries that ``plan.json`` lacks.
+        keys: entries in which both must agree.
+
+    Raises:
+        InputError: they do not; as `read_plan`.
+    """
+    further = read_plan(ckpt_path, plan)
+    for key in keys:
+        if further[key] != plan[key]:
+            raise InputError(
+                f"weights that shall work together are made for another {key}",
+                where=Path(ckpt_path).with_name(PLAN_NAME),
+                expected=plan[key],
+                found=further[key],
+            )
+    return further
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
