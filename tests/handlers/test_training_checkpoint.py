@@ -135,6 +135,26 @@ def test_best_weights_are_kept_and_plain(tmp_path: Path) -> None:
     assert (saved["weight"] == 32.0).all() and checkpoint.best == 32.0
 
 
+def test_further_networks_are_kept_as_they_were_beside_the_best(tmp_path: Path) -> None:
+    network, other = nn.Linear(2, 1), nn.DataParallel(nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    checkpoint = TrainingCheckpoint(str(tmp_path), network, optimizer, None, Dataset([]))
+    save = SaveBestWeights(checkpoint, {"reverse.pt": other})
+
+    class Engine:
+        class state:  # noqa: N801
+            key_metric_name = "val_psnr"
+            metrics = {"val_psnr": 0.0}  # noqa: RUF012
+
+    for figure in (30.0, 32.0, 31.0):
+        nn.init.constant_(other.module.weight, figure)
+        Engine.state.metrics["val_psnr"] = figure
+        save(Engine)  # type: ignore[arg-type]
+    saved = torch.load(tmp_path / "reverse.pt", weights_only=True)
+    assert set(saved) == {"weight", "bias"} and (saved["weight"] == 32.0).all()
+    assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].shape == (1, 2)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_training() -> None:
     network = nn.Linear(2, 1)
     network.weight.grad = torch.full_like(network.weight, float("nan"))
