@@ -24,8 +24,9 @@ bundle = $(RUN) -m $(1) run --config_file $(2) $(addprefix --meta_file ,$(wildca
     $(call option,output_dir,$(OUTPUT_DIR)) $(ARGS)
 evaluate_configs = '$(configs)/common.yaml','$(configs)/inference.yaml','$(configs)/evaluate.yaml'$(overlay)
 multi_gpu_evaluate_configs = $(evaluate_configs),'$(configs)/multi_gpu_evaluate.yaml'
-overlay = $(if $(OVERLAY),$(comma)'$(configs)/$(OVERLAY).yaml')
+overlay = $(subst $(space),,$(foreach name,$(OVERLAY),$(comma)'$(configs)/$(name).yaml'))
 comma := ,
+space := $() $()
 # A bundle in the making has sources, and no flattened configs yet.
 inference_configs = $(or $(wildcard $(configs)/inference.json),"['$(configs)/common.yaml'$(comma)'$(configs)/inference.yaml']")
 need_train = @test -f $(configs)/train.json || { echo "bundle $(BUNDLE) has no training yet: its card says what it does" >&2; exit 2; }
@@ -41,8 +42,8 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  BUNDLE=<name>  DATASET_DIR=<folder>  SPLIT=<name>  OUTPUT_DIR=<folder>  ARGS="--<key> <value> ..."'
-	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>). OVERLAY=<name> lays a further'
-	@echo '  config of the bundle on top in train and evaluate.'
+	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>). OVERLAY=<name>, or'
+	@echo '  OVERLAY="<name> <name>", lays further configs of the bundle on top in train and evaluate.'
 	@echo '  Bundles: $(or $(strip $(notdir $(BUNDLES))),none)'
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -91,6 +91,12 @@ def test_an_overlay_is_laid_on_top(checkout: Path, target: str) -> None:
     assert passed["config_file"].endswith(",'bundles/toy/configs/basic.yaml']")
 
 
+def test_several_overlays_are_laid_on_top_in_their_order(checkout: Path) -> None:
+    passed = options(command(checkout, "train", "BUNDLE=toy", "DATASET_DIR=d", "OVERLAY=one two"))
+    files = ["train.json", "one.yaml", "two.yaml"]
+    assert passed["config_file"] == str([f"bundles/toy/configs/{name}" for name in files]).replace(", ", ",")
+
+
 @pytest.mark.parametrize("target", ["multi_gpu_train", "multi_gpu_evaluate"])
 def test_several_gpus_are_started_by_torchrun(checkout: Path, target: str) -> None:
     words = command(checkout, target, "BUNDLE=toy", "DATASET_DIR=d", "GPUS=3")
