@@ -102,10 +102,10 @@ def compared(data: Path, n: int, out: Path, steps_fusion: int, steps_unet: int) 
     rows = []
     for folder, name in ((fusion, "Deep Fusion Net"), (unet, "U-Net")):
         with (folder / "metrics.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                method = name if row["method"] == "network" else row["method"]
-                value = float(row[METRIC] or "nan")
-                rows.append({"method": method, "subject": row["subject"], METRIC: value})
+            table = list(csv.DictReader(file))
+        for row in table:
+            method = name if row["method"] == table[0]["method"] else row["method"]
+            rows.append({"method": method, "subject": row["subject"], METRIC: float(row[METRIC] or "nan")})
     return rows
 
 

@@ -217,6 +217,8 @@ def main() -> None:
             network_def={"_target_": "mdl_monai.networks.majority_vote.MajorityVote", "n_atlases": 10,
                          "n_labels": len(labels) + 1},
             weights=None,
+            similarity="nmi",
+            similarities={"nmi": "$normalised_mutual_information"},  # a vote has no features
             handlers=["@table"],
             **own,
         )  # fmt: skip
