@@ -21,7 +21,7 @@ METRIC = "dice_mean"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is: 10 atlases by mutual information, deformable, radius 2, learned features": {},
     "atlases by deep features": {"similarity": "deep"},
-    "atlases at random": {"similarities#nmi": "$random_similarity"},
+    "atlases at random": {"similarities#nmi": {"_target_": "fusion_ablations.RandomSimilarity"}},
     "3 atlases": {"n_atlases": 3},
     "5 atlases": {"n_atlases": 5},
     "15 atlases": {"n_atlases": 15},
@@ -33,10 +33,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def random_similarity(target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
-    """Of each atlas [N], drawn anew for each target, and alike in each run."""
-    seed = int(target.double().abs().sum()) % 2**31
-    return torch.rand(len(atlases), generator=torch.Generator().manual_seed(seed))
+class RandomSimilarity:
+    """Of each atlas, drawn anew for each target, and alike in each run."""
+
+    def __call__(self, target: Tensor, atlases: Tensor, valid: Tensor) -> Tensor:
+        """As `normalised_mutual_information`."""
+        seed = int(target.double().abs().sum()) % 2**31
+        return torch.rand(len(atlases), generator=torch.Generator().manual_seed(seed))
 
 
 def main() -> None:
