@@ -1,6 +1,6 @@
 """Claim: with 5, 10 and 20 labelled cases in all, Deep Fusion Net is at least as good as a U-Net trained on them.
 
-    python benchmarks/few_labelled_cases.py OUT [--data DIR] [--counts 5 10 20]
+    python benchmarks/few_labelled_cases.py [OUT] [--data DIR] [--counts 5 10 20]
 
 The cases are the first of a seeded shuffle of the subjects of `train` (hippocampus, below MDL_DATA_ROOT or beside the
 checkout), one volume each, so that the smaller sets are part of the larger. Both networks are trained on them alone
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("output/few_labelled_cases"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--steps_fusion", type=int, default=250)
