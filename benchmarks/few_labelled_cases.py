@@ -6,7 +6,8 @@ The cases are the first of a seeded shuffle of the subjects of `train` (hippocam
 checkout), one volume each, so that the smaller sets are part of the larger. Both networks are trained on them alone
 by the two bundles' own commands, the last weights are taken, and no other label chooses anything; the U-Net is that
 of Deep Fusion Net's features. Their steps take about the same time on one core. The fusion's atlases are the same
-cases. Both are evaluated on `test`.
+cases. Both are evaluated on `test`. A subject is what `dataset.json` calls a `patient`, which
+`data_scripts/hippocampus.py` writes; without, each volume is one, and the two sides of one head may both be drawn.
 
 OUT/<method>_<count>/ holds what training and evaluation wrote, and a run goes on behind what is there;
 OUT/few_labelled_cases.csv and .png are the table and the plot, intervals over subjects.

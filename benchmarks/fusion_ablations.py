@@ -1,4 +1,4 @@
-"""What each part of the hippocampus fusion bundle is worth: selection, atlases, registration, window, features.
+"""What each part of the hippocampus fusion bundle is worth: selection, atlases, registration, window, prior.
 
     python benchmarks/fusion_ablations.py [--data DIR] [--split val] [--atlas_split fit] [--cache_dir DIR]
 

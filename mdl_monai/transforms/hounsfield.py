@@ -13,7 +13,15 @@ from torch import Tensor
 CLIPPED = "clipped_share"
 
 
-class ToHounsfieldd(MapTransform):
+class _OfHounsfieldd(MapTransform):
+    """What both ways share."""
+
+    def __init__(self, keys: KeysCollection, hu_range: Sequence[float]) -> None:
+        super().__init__(keys)
+        self.low, self.high = hu_range
+
+
+class ToHounsfieldd(_OfHounsfieldd):
     """-1 to 1 becomes the range of HU that was trained on, in whole HU.
 
     What lies beyond is clipped; its share of the voxels goes into the metadata, ``clipped_share``.
@@ -22,10 +30,6 @@ class ToHounsfieldd(MapTransform):
         keys: images in the network's unit, `MetaTensor`.
         hu_range: HU of -1 and of 1.
     """
-
-    def __init__(self, keys: KeysCollection, hu_range: Sequence[float]) -> None:
-        super().__init__(keys)
-        self.low, self.high = hu_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Record with images to the same in HU."""
@@ -39,17 +43,13 @@ class ToHounsfieldd(MapTransform):
         return record
 
 
-class FromHounsfieldd(MapTransform):
+class FromHounsfieldd(_OfHounsfieldd):
     """The way back: a range of HU becomes -1 to 1, clipped.
 
     Args:
         keys: tensors whose first channel is in HU; further channels (a mask) stay.
         hu_range: HU of -1 and of 1.
     """
-
-    def __init__(self, keys: KeysCollection, hu_range: Sequence[float]) -> None:
-        super().__init__(keys)
-        self.low, self.high = hu_range
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Record with images in HU to the same in the network's unit."""
