@@ -25,9 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 def cpu_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Plain contiguous CPU tensors of a network's state_dict, without a data-parallel wrapper's prefix."""
-    state = getattr(module, "module", module).state_dict()
-    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+    """Plain contiguous CPU tensors of a network's state_dict, without a data-parallel wrapper's prefix.
+
+    What has two names in the network (MONAI's DynUNet lists all its layers twice) is one tensor here too, so that
+    `torch.save` writes it once.
+    """
+    state = getattr(module, "module", module).state_dict(keep_vars=True)
+    copies = {id(v): v.detach().cpu().contiguous().clone() for v in state.values()}
+    return {k: copies[id(v)] for k, v in state.items()}
 
 
 def save_atomically(content: Any, path: Path) -> None:

@@ -13,7 +13,12 @@ from torch import nn
 
 from mdl_monai.errors import InputError
 from mdl_monai.handlers.gradient_guard import GradientGuard
-from mdl_monai.handlers.training_checkpoint import SaveBestWeights, TrainingCheckpoint
+from mdl_monai.handlers.training_checkpoint import (
+    SaveBestWeights,
+    TrainingCheckpoint,
+    cpu_state,
+    save_atomically,
+)
 
 
 class Stop(Exception):
@@ -172,3 +177,11 @@ def test_the_gradient_is_clipped() -> None:
     network.weight.grad = torch.tensor([[3.0, 4.0]])
     GradientGuard(network, max_norm=1.0)(None)  # type: ignore[arg-type]
     torch.testing.assert_close(network.weight.grad, torch.tensor([[0.6, 0.8]]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_of_two_names_is_written_once(tmp_path: Path) -> None:
+    layer = nn.Linear(300, 300)
+    network = nn.ModuleDict({"first": layer, "again": nn.Sequential(layer)})
+    save_atomically(cpu_state(network), tmp_path / "model.pt")
+    assert (tmp_path / "model.pt").stat().st_size < 1.2 * 4 * 300 * 301
+    network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
