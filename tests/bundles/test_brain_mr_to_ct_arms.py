@@ -120,6 +120,8 @@ def test_inference_follows_each_arm_by_its_weights_alone(
         assert found.shape == given.shape and found.get_data_dtype() == np.int16
         record = json.loads((tmp_path / "quality" / f"p3_{view}_mr.json").read_text())
         assert "mind_residual_mean" in record and "cycle_error_mean" not in record
+        residual = nib.load(tmp_path / "mind_residual" / f"p3_{view}_mr.nii.gz")
+        assert residual.shape == given.shape and 0 < residual.get_fdata().max() <= 1
     assert "mae" in json.loads((tmp_path / "metrics_summary.json").read_text())
 
 
@@ -166,6 +168,8 @@ def test_the_way_back_maps_the_cycle_error(
         found[arm] = record["cycle_error_mean"]
         network = made.parser.get_parsed_content("reverse")
         assert all(torch.equal(v, network.state_dict()[k]) for k, v in torch.load(reverse).items())
+        error = nib.load(tmp_path / arm / "cycle_error" / "p3_axial_mr.nii.gz").get_fdata()
+        assert error[error > 0].mean() == pytest.approx(record["cycle_error_mean"], rel=0.1)
     assert 0 < found["cyclegan"] != found["nie"] > 0
 
 
