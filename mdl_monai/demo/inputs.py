@@ -120,21 +120,21 @@ def write_phantom_hearts(folder: Path) -> Lists:
 
 
 def write_phantom_heads(folder: Path) -> Lists:
-    """MR slices of phantom heads in three views, with their CT."""
-    head = head_phantom(0, (190, 230, 220), (1.0, 1.0, 1.0))
-    records = []
-    for view, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
-        box = tuple(
-            slice(n // 2, n // 2 + 1) if a == axis else slice(None) for a, n in enumerate(head.mr.shape)
-        )
-        affine = head.affine.numpy().copy()
-        affine[axis, 3] += head.mr.shape[axis] // 2
-        files = {}
-        for name, values in (("mr", head.mr), ("ct", head.ct)):
-            saved = _save(folder, f"phantom_{view}_{name}", values[box].numpy(), PHANTOM, "phantom0", affine)
-            files[name] = saved["image"]
-        records.append({**files, "view": view, "origin": PHANTOM, "patient": "phantom0"})
-    return {SPLIT: records}
+    """MR slices of phantom heads in three views, with their CT; one head for the baselines to learn from."""
+    lists: Lists = {SPLIT: [], "train": []}
+    for subject, name in enumerate(lists):
+        head = head_phantom(subject, (190, 230, 220), (1.0, 1.0, 1.0))
+        for view, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
+            middle = head.mr.shape[axis] // 2
+            box = tuple(slice(middle, middle + 1) if a == axis else slice(None) for a in range(3))
+            affine = head.affine.numpy().copy()
+            affine[axis, 3] += middle
+            record = {"view": view, "origin": PHANTOM, "patient": f"phantom{subject}"}
+            for key, values in (("mr", head.mr), ("ct", head.ct)):
+                case = f"phantom{subject}_{view}_{key}"
+                record[key] = _save(folder, case, values[box].numpy(), PHANTOM, "", affine)["image"]
+            lists[name].append(record)
+    return lists
 
 
 def _atlases_and_targets(folder: Path, draw: Callable[[int], tuple[np.ndarray, ...]]) -> Lists:

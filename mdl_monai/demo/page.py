@@ -65,7 +65,7 @@ def _pictures(result: BundleResult) -> str:
     """Pictures by case, each with where its input comes from."""
     origins = {
         record["case"]: str(record.get("origin", f"real: {result.demo['real_dataset']}"))
-        for record in load_records(result.dataset_dir, result.split)
+        for record in load_records(result.dataset_dir, result.split, result.demo.get("image_key", "image"))
     }
     figures = []
     pictures = [*result.output_dir.glob("pictures/*.png"), *result.output_dir.glob("fusion/*.png")]

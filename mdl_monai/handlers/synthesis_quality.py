@@ -19,7 +19,6 @@ from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.losses.mind_loss import MindLoss
 from mdl_monai.metrics.typical_inputs import describe_input, summarise_inputs, unlike
 from mdl_monai.transforms.body_mask import body_mask
-from mdl_monai.transforms.hounsfield import CLIPPED
 
 TYPICAL_INPUTS = "typical_inputs.json"
 BODY_HU = -400.0
@@ -61,7 +60,7 @@ class SynthesisQuality:
       structure and not contrast; high where the CT shows other anatomy than the MR. It is not 0 for a true pair.
     - ``cycle_error``, with a network back from CT to MR: by voxel, what the MR loses on the way there and back.
     - ``body_dice``: overlap of the MR's body with the CT's (above -400 HU).
-    - ``clipped_share``: of the voxels, beyond the HU that were trained on.
+    - ``clipped_share``: of the body, beyond the HU that were trained on.
     - ``contrast_distance`` and ``warnings``: how far the MR is from the training set's, see `typical_inputs`.
 
     Args:
@@ -116,6 +115,7 @@ class SynthesisQuality:
                 inside.float().cpu().kthvalue(max(1, int(0.95 * inside.numel()))).values
             ),
             "body_dice": float(overlap),
+            "clipped_share": float((pred[body].abs() > 1).float().mean()),
         }
         if self.reverse is not None:
             with torch.no_grad(), eval_mode(self.reverse):
@@ -149,7 +149,6 @@ class SynthesisQuality:
         state: Any = engine.state
         pred = (state.output[0] if isinstance(state.output, list) else state.output)["pred"]
         case = pred.meta["case"]
-        self._record["clipped_share"] = pred.meta[CLIPPED]
         atomic_write_text(
             self.output_dir / "quality" / f"{case}.json", json.dumps(self._record, indent=2) + "\n"
         )

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from torch import Tensor
-
-CLIPPED = "clipped_share"
 
 
 class _OfHounsfieldd(MapTransform):
@@ -22,9 +18,7 @@ class _OfHounsfieldd(MapTransform):
 
 
 class ToHounsfieldd(_OfHounsfieldd):
-    """-1 to 1 becomes the range of HU that was trained on, in whole HU.
-
-    What lies beyond is clipped; its share of the voxels goes into the metadata, ``clipped_share``.
+    """-1 to 1 becomes the range of HU that was trained on, in whole HU; what lies beyond is clipped.
 
     Args:
         keys: images in the network's unit, `MetaTensor`.
@@ -35,11 +29,8 @@ class ToHounsfieldd(_OfHounsfieldd):
         """Record with images to the same in HU."""
         record = dict(data)
         for key in self.key_iterator(record):
-            image = record[key]
-            beyond = torch.as_tensor(image).as_subclass(Tensor).abs() > 1
-            hu = (image.clamp(-1, 1) + 1) * (0.5 * (self.high - self.low)) + self.low
+            hu = (record[key].clamp(-1, 1) + 1) * (0.5 * (self.high - self.low)) + self.low
             record[key] = hu.round()
-            record[key].meta[CLIPPED] = float(beyond.float().mean())
         return record
 
 
