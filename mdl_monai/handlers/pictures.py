@@ -31,14 +31,17 @@ class ReconstructionPictures(CasePictures):
     def figure(self, item: Mapping[str, Any]) -> Figure:
         """Draw one case."""
         border, pred = _plain(item["image"]), _plain(item["pred"])
-        label = None if item.get("label") is None else _plain(item["label"])
+        label, combined = (None if item.get(k) is None else _plain(item[k]) for k in ("label", "zero_filled"))
         if pred.ndim == 4:
             n = _fullest_slice(pred if label is None else label)
-            border, pred = border[..., n], pred[..., n]
+            border, pred = border[..., n * border.shape[-1] // pred.shape[-1]], pred[..., n]  # of its first coil
             label = None if label is None else label[..., n]
-        zero_filled = ifft2c(torch.complex(border[0], border[1])).abs()[None]
-        if label is not None:
-            zero_filled = zero_filled * label.max()  # k-space was simulated at peak 1
+        if combined is not None:  # of several coils
+            zero_filled = combined[..., n]
+        else:
+            zero_filled = ifft2c(torch.complex(border[0], border[1])).abs()[None]
+            if label is not None:
+                zero_filled = zero_filled * label.max()  # k-space was simulated at peak 1
         return reconstruction_figure(case_name(item), zero_filled, pred, label, border[2])
 
 

@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple
 from mdl_monai.errors import InputError
 from mdl_monai.io.plan import given_options
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".png", ".h5")
 PAIRED_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 Record = dict[str, Any]

@@ -18,6 +18,16 @@ def ifft2c(kspace: Tensor) -> Tensor:
     return torch.fft.fftshift(image, dim=(-2, -1))
 
 
+def fftc(image: Tensor, axis: int) -> Tensor:
+    """Centred orthonormal FFT along one axis, DC at n // 2."""
+    return torch.fft.fftshift(torch.fft.fft(torch.fft.ifftshift(image, axis), dim=axis, norm="ortho"), axis)
+
+
+def ifftc(kspace: Tensor, axis: int) -> Tensor:
+    """Inverse of :func:`fftc`."""
+    return torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(kspace, axis), dim=axis, norm="ortho"), axis)
+
+
 class MaskedFourier(nn.Module):
     """Single-coil sampling ``A x = mask * F x``, F the centred orthonormal Fourier transform.
 

@@ -79,7 +79,8 @@ class SimulateKSpaced(MapTransform):
         self._from_file = None if mask_file is None else load_mask(mask_file, mask_key)
         self._cache: dict[tuple[int, int], Tensor] = {}
 
-    def _mask(self, height: int, width: int, where: object) -> Tensor:
+    def mask_for(self, height: int, width: int, where: object) -> Tensor:
+        """The mask [H, W] for slices of a size; `where` is for the message, should the file have another one."""
         if (height, width) not in self._cache:
             if self._from_file is None:
                 rng = np.random.default_rng(self.seed)
@@ -113,7 +114,7 @@ class SimulateKSpaced(MapTransform):
                     found=f"{plain.shape[1]} x {plain.shape[2]}",
                     remedy="reorder its axes so that the slices come last",
                 )
-            mask = self._mask(plain.shape[1], plain.shape[2], where)
+            mask = self.mask_for(plain.shape[1], plain.shape[2], where)
             record[self.label_key] = image
             record[key] = MetaTensor(undersample(plain, mask), meta=meta)
         return record
