@@ -28,7 +28,7 @@ overlay = $(subst $(space),,$(foreach name,$(OVERLAY),$(comma)'$(configs)/$(name
 comma := ,
 space := $() $()
 # A bundle in the making has sources, and no flattened configs yet.
-inference_configs = $(or $(wildcard $(configs)/inference.json),"['$(configs)/common.yaml'$(comma)'$(configs)/inference.yaml']")
+inference_configs = $(or $(patsubst %,'%',$(wildcard $(configs)/inference.json)),'$(configs)/common.yaml'$(comma)'$(configs)/inference.yaml')$(overlay)
 need_train = @test -f $(configs)/train.json || { echo "bundle $(BUNDLE) has no training yet: its card says what it does" >&2; exit 2; }
 train_configs = '$(configs)/train.json'$(overlay)
 multi_gpu_train_configs = $(train_configs),'$(configs)/multi_gpu_train.yaml'
@@ -43,7 +43,7 @@ help:  ## list the targets
 	@echo
 	@echo '  BUNDLE=<name>  DATASET_DIR=<folder>  SPLIT=<name>  OUTPUT_DIR=<folder>  ARGS="--<key> <value> ..."'
 	@echo '  go to inference, evaluate, train and their multi_gpu_* forms (GPUS=<n>). OVERLAY=<name>, or'
-	@echo '  OVERLAY="<name> <name>", lays further configs of the bundle on top in train and evaluate.'
+	@echo '  OVERLAY="<name> <name>", lays further configs of the bundle on top.'
 	@echo '  Bundles: $(or $(strip $(notdir $(BUNDLES))),none)'
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -78,7 +78,7 @@ need-bundle:
 	$(call need,DATASET_DIR,name the folder that holds dataset.json or the images)
 
 inference: need-bundle $(INSTALLED)  ## predictions of BUNDLE for the images in DATASET_DIR
-	$(call bundle,monai.bundle,$(inference_configs),split)
+	$(call bundle,monai.bundle,"[$(inference_configs)]",split)
 
 evaluate: need-bundle $(INSTALLED)  ## predictions and metrics of BUNDLE; ARGS="--baselines true" adds the baselines
 	$(call bundle,monai.bundle,"[$(evaluate_configs)]",split)
