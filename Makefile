@@ -51,11 +51,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): name another by PYTHON=<command>" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "the virtual environment could not be made: install Python's venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
 	@echo 'installing into $(VENV), which takes some minutes the first time'
-	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,tensorboard]"
+	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,dicom,tensorboard]"
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED)
-	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,tensorboard,export,greedy,cohort]"
+	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,dicom,tensorboard,export,greedy,cohort]"
 	@touch $@
 
 demo: $(INSTALLED)  ## install, run every bundle on embedded inputs, write demo_output/index.html

@@ -20,14 +20,14 @@ def check_header(path: str | Path, spatial_dims: Sequence[int] = (2, 3)) -> None
     nibabel silently loads NaN affines, zero-size axes and RGB voxels, so they are looked for.
 
     Args:
-        path: the file; other formats than NIfTI are left to their readers.
+        path: the file; other formats than NIfTI, and folders (DICOM), are left to their readers.
         spatial_dims: allowed numbers of axes.
 
     Raises:
         InputError: missing, unreadable, wrong number of axes, RGB, a bad affine.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError("the image file does not exist", where=path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return

@@ -12,9 +12,11 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from mdl_monai.errors import InputError
+from mdl_monai.io.dicom.objects import image_files, is_dicom
 from mdl_monai.io.plan import given_options
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".png", ".h5")
+DICOM_SUFFIXES = (".zip",)  # and folders
 PAIRED_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 Record = dict[str, Any]
@@ -42,7 +44,8 @@ def load_records(
     Args:
         dataset_dir: folder with a ``dataset.json`` of named lists of records; or with ``imagesTr/`` and
             ``labelsTr/`` (split "train") and perhaps ``imagesTs/`` and ``labelsTs/`` (split "test"), whose files
-            have equal names; or a plain folder of image files (then `split` does not matter).
+            have equal names; or a plain folder of image files, of DICOM series (each in a folder of its own or zipped) or
+            of the files of one series (then `split` does not matter).
         split: name of a list, or several names.
         image_key: key of the image file in a record; it names the case.
         label_key: key of the reference file, where a record must have one, or keys of several.
@@ -67,16 +70,17 @@ def load_records(
     elif (folder / PAIRED_FOLDERS["train"][0]).is_dir():
         records = _paired_records(folder, splits, image_key, references[0] if references else None)
     else:
-        files = _image_files(folder)
+        files = _image_files(folder) + _dicom_series(folder)
         if not files:
             raise InputError(
                 "the folder holds no images",
                 where=folder,
-                expected=f"a dataset.json, imagesTr and labelsTr, or files ending in {' or '.join(IMAGE_SUFFIXES)}",
+                expected="a dataset.json, imagesTr and labelsTr, DICOM series, or files ending in "
+                + " or ".join(IMAGE_SUFFIXES),
                 found=f"{sum(1 for _ in folder.iterdir())} other entries",
                 remedy="set --dataset_dir to the folder that holds them",
             )
-        records = [{image_key: p.name} for p in files]
+        records = [{image_key: str(p.relative_to(folder))} for p in files]
     for key, value in given_options(only or {}).items():
         found = sorted({str(record.get(key)) for record in records})
         records = [record for record in records if str(record.get(key)) == str(value)]
@@ -96,6 +100,18 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(
         p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES) and not p.name.startswith(".")
     )
+
+
+def _dicom_series(folder: Path) -> list[Path]:
+    """Folders and zips of DICOM in a folder, or the folder itself where it holds the files."""
+    entries = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    if any(is_dicom(p) for p in entries if p.is_file()):
+        return [folder]
+    return [
+        p
+        for p in entries
+        if p.name.lower().endswith(DICOM_SUFFIXES) or (p.is_dir() and any(map(is_dicom, image_files(p))))
+    ]
 
 
 def _paired_records(folder: Path, splits: list[str], image_key: str, label_key: str | None) -> list[Record]:
@@ -178,7 +194,7 @@ def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Reco
                     remedy="add it, or name the key that the records have",
                 )
             path = folder / str(record[key])
-            if not path.is_file():
+            if not path.exists():
                 raise InputError(
                     "a file of the data set is missing",
                     where=path,
@@ -189,12 +205,17 @@ def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Reco
     return resolved
 
 
+def _case(path: Path) -> str:
+    """Name of a file without its suffix; of a folder, whose dots belong to its name, the whole."""
+    return path.name if path.is_dir() else stem(path)
+
+
 def _named(records: list[Record], folder: Path, image_key: str) -> list[Record]:
-    """Add ``case`` (unique file-name stem, else the path with underscores), ``subject`` and its unit."""
-    counts = Counter(stem(r[image_key]) for r in records)
+    """Add ``case`` (unique name of file or folder, else the path with underscores), ``subject`` and its unit."""
+    counts = Counter(_case(Path(r[image_key])) for r in records)
     for record in records:
         path = Path(record[image_key])
-        case = stem(path)
+        case = _case(path)
         if counts[case] > 1:
             relative = path.relative_to(folder) if path.is_relative_to(folder) else path
             case = "_".join([*(p for p in relative.parts[:-1] if p != relative.anchor), case])

@@ -12,11 +12,12 @@ from monai.utils import ensure_tuple, ensure_tuple_rep
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header, check_input
+from mdl_monai.io.dicom.reader import DicomSeriesReader
 from mdl_monai.io.records import stem
 
 
 class LoadInputd(MapTransform):
-    """Load image files channel first, refusing what would give nonsense (see `check_input`).
+    """Load NIfTI files and DICOM series channel first, refusing what would give nonsense (see `check_input`).
 
     The result holds the images alone: what else a record lists (age, scanner, other files) must not disturb the
     batch. The record's ``case`` goes into each image's metadata, where the saved file takes its name from
@@ -26,6 +27,8 @@ class LoadInputd(MapTransform):
         keys: file names in the record.
         names: keys of the images in the result; those of the files if None.
         spatial_dims: allowed numbers of spatial axes.
+        dicom_series: of a folder with several DICOM series the one that is meant: SeriesNumber or SeriesInstanceUID.
+        dicom_allow: faults of a DICOM series that are put up with (`mdl_monai.io.dicom.geometry.ALLOWABLE`).
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class LoadInputd(MapTransform):
         keys: KeysCollection,
         names: KeysCollection | None = None,
         spatial_dims: Sequence[int] = (2, 3),
+        dicom_series: int | str | None = None,
+        dicom_allow: Sequence[str] = (),
     ) -> None:
         super().__init__(keys)
         self.names = self.keys if names is None else ensure_tuple_rep(ensure_tuple(names), len(self.keys))
@@ -41,6 +46,7 @@ class LoadInputd(MapTransform):
             # MONAI 1.6 warns in every run that its optional GPU decoder of DICOM is not installed
             warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
             self._load = LoadImage(image_only=True)
+        self._load.register(DicomSeriesReader(dicom_series, dicom_allow))  # asked before MONAI's own
         self._channel_first = EnsureChannelFirst(strict_check=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -63,6 +69,8 @@ class LoadInputd(MapTransform):
         check_header(path, self.spatial_dims)
         try:
             image: Any = self._load(path)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError("the image file cannot be read", where=path, found=error) from error
         if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:
