@@ -6,13 +6,19 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import nibabel as nib
 from monai.data import NibabelWriter
 
 from mdl_monai.io.atomic import atomic_path
 
+DERIVATION = "derivation"
+"""Key of an image's metadata: how it came about, where it is not plainly computed from what a scanner measured."""
+
 
 class AtomicNibabelWriter(NibabelWriter):
     """`NibabelWriter` whose file is whole or absent, and the old one untouched if writing fails.
+
+    The metadata's ``derivation`` goes into the header ("retrospectively undersampled ...").
 
     For ``SaveImaged(writer=...)``, as this class or, in a bundle config, as its dotted name in a string:
     "mdl_monai.io.nifti_writer.AtomicNibabelWriter".
@@ -24,6 +30,7 @@ class AtomicNibabelWriter(NibabelWriter):
         MONAI 1.6.1 calls its resampler even with ``resample=False`` (the default of `SaveImaged`), and that
         call fails for 2D images; here the array then stays as it is.
         """
+        self.derivation = str((meta_dict or {}).get(DERIVATION, ""))
         if resample:
             super().set_metadata(meta_dict, resample=True, **options)
             return
@@ -47,4 +54,6 @@ class AtomicNibabelWriter(NibabelWriter):
     def write(self, filename: str | os.PathLike[str], verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the data array to ``filename``; arguments as in `NibabelWriter.write`."""
         with atomic_path(filename) as temporary:
-            super().write(temporary, verbose=verbose, **obj_kwargs)
+            header = nib.Nifti1Header()
+            header["descrip"] = self.derivation.encode("ascii", "replace")[:79]
+            super().write(temporary, verbose=verbose, **{"header": header, **obj_kwargs})

@@ -44,8 +44,8 @@ def load_records(
     Args:
         dataset_dir: folder with a ``dataset.json`` of named lists of records; or with ``imagesTr/`` and
             ``labelsTr/`` (split "train") and perhaps ``imagesTs/`` and ``labelsTs/`` (split "test"), whose files
-            have equal names; or a plain folder of image files, of DICOM series (each in a folder of its own or zipped) or
-            of the files of one series (then `split` does not matter).
+            have equal names; or a plain folder of image files, of DICOM series (each in its own folder or zip) or of
+            the files of one series (then `split` does not matter).
         split: name of a list, or several names.
         image_key: key of the image file in a record; it names the case.
         label_key: key of the reference file, where a record must have one, or keys of several.

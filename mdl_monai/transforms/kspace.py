@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.mask_file import load_mask
+from mdl_monai.io.nifti_writer import DERIVATION
 from mdl_monai.physics.fourier import fft2c
 from mdl_monai.physics.masks import MASK_TYPES, sampling_mask
 
@@ -77,6 +78,8 @@ class SimulateKSpaced(MapTransform):
         self.mask_type, self.sampling_ratio, self.seed = mask_type, sampling_ratio, seed
         self.mask_file = mask_file
         self._from_file = None if mask_file is None else load_mask(mask_file, mask_key)
+        how = "the user's mask" if mask_file else f"{mask_type}, ratio {sampling_ratio:g}"
+        self.told = f"retrospectively undersampled k-space: {how}"
         self._cache: dict[tuple[int, int], Tensor] = {}
 
     def mask_for(self, height: int, width: int, where: object) -> Tensor:
@@ -116,7 +119,7 @@ class SimulateKSpaced(MapTransform):
                 )
             mask = self.mask_for(plain.shape[1], plain.shape[2], where)
             record[self.label_key] = image
-            record[key] = MetaTensor(undersample(plain, mask), meta=meta)
+            record[key] = MetaTensor(undersample(plain, mask), meta={**meta, DERIVATION: self.told})
         return record
 
 

@@ -12,6 +12,7 @@ from monai.transforms import CenterSpatialCrop, MapTransform, SpatialPad
 from torch import Tensor
 
 from mdl_monai.io.kspace_file import load_kspace
+from mdl_monai.io.nifti_writer import DERIVATION
 from mdl_monai.io.records import stem
 from mdl_monai.physics.fourier import ifft2c
 from mdl_monai.transforms.kspace import SimulateKSpaced
@@ -53,6 +54,7 @@ class LoadKSpaced(MapTransform):
             record[self.label_key] = MetaTensor(label.permute(1, 2, 0)[None], meta=meta)
             mask = mask * self.simulation.mask_for(mask.shape[-2], mask.shape[-1], path)
             kspace = kspace * mask
+            meta[DERIVATION] = self.simulation.told
         border = torch.stack([kspace.real, kspace.imag, mask]).permute(0, 2, 3, 1)
         record[self.name] = MetaTensor(border, meta=meta)
         return record

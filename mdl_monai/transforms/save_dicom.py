@@ -18,6 +18,7 @@ from mdl_monai.io.dicom.provenance import Software
 from mdl_monai.io.dicom.segmentation import require_highdicom, write_segmentation
 from mdl_monai.io.dicom.segments import segments_of
 from mdl_monai.io.dicom.series import load_series
+from mdl_monai.io.nifti_writer import DERIVATION
 from mdl_monai.io.records import stem
 
 SEGMENTATION: Final = "segmentation"
@@ -28,7 +29,8 @@ class SaveDicomd(MapTransform):
 
     A label map becomes a Segmentation object, OUTPUT_DIR/<case>.dcm; an image a series, OUTPUT_DIR/<case>/. The
     source is the file, zip or folder in the result's metadata (``filename_or_obj``), read once more, its headers
-    alone, with the reader's options as they are there (``dicom_series``, ``dicom_allow``).
+    alone, with the reader's options as they are there (``dicom_series``, ``dicom_allow``). A series says how it came
+    about, as the metadata do (``derivation``).
 
     Args:
         keys: results on their input's grid, `MetaTensor`.
@@ -37,7 +39,6 @@ class SaveDicomd(MapTransform):
         metadata: the bundle's ``metadata.json``, or its path: name, version, names of labels.
         labels: label values where they are others than the metadata's; background left out.
         names: names of these, by value.
-        derivation: how the image came about: "retrospectively undersampled 4-fold, ...".
 
     Raises:
         InputError: unknown kind, metadata that is unreadable or lacks name, version or labels;
@@ -52,7 +53,6 @@ class SaveDicomd(MapTransform):
         metadata: Mapping[str, Any] | str | Path,
         labels: Sequence[int] | None = None,
         names: Mapping[str, str] | None = None,
-        derivation: str = "",
     ) -> None:
         super().__init__(keys)
         if kind not in (SEGMENTATION, *KINDS):
@@ -68,7 +68,7 @@ class SaveDicomd(MapTransform):
             raise InputError("the bundle's metadata has no name or version", expected="both")
         if kind == SEGMENTATION:
             require_highdicom()
-        self.output_dir, self.kind, self.derivation = Path(output_dir), kind, derivation
+        self.output_dir, self.kind = Path(output_dir), kind
         self.software = Software(str(metadata["name"]), str(metadata["version"]))
         self.segments = segments_of(metadata, labels, names) if kind == SEGMENTATION else []
 
@@ -107,4 +107,5 @@ class SaveDicomd(MapTransform):
         if self.kind == SEGMENTATION:
             write_segmentation(array, affine, source, target, self.segments, self.software)
         else:
-            write_series(array, affine, source, target, self.kind, self.software, self.derivation)
+            told = str(image.meta.get(DERIVATION, ""))
+            write_series(array, affine, source, target, self.kind, self.software, told)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from dicom_files import Stack, oblique_axes, save
+from dicom_places import moved
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import (
@@ -27,9 +30,6 @@ from mdl_monai.errors import InputError, find_input_error
 from mdl_monai.io.dicom.reader import DicomSeriesReader
 from mdl_monai.io.dicom.series import load_series
 from mdl_monai.transforms.save_dicom import SaveDicomd
-
-from dicom_files import Stack, oblique_axes, save
-from dicom_places import moved
 
 METADATA = {
     "name": "hippocampus_mri_segmentation",
@@ -158,16 +158,23 @@ def test_the_readers_options_are_used_again(tmp_path: Path, made: Stack) -> None
     path = tmp_path / "study"
     source = load_series(path, 9, ["missing_slice"])
     assert source.array is not None
-    save_dicom = SaveDicomd("pred", tmp_path / "out", "mr", METADATA, derivation="denoised twice")
-    pred = image(path, source.array, source.affine, dicom_series="9", dicom_allow=["missing_slice"])
+    save_dicom = SaveDicomd("pred", tmp_path / "out", "mr", METADATA)
+    pred = image(
+        path,
+        source.array,
+        source.affine,
+        dicom_series="9",
+        dicom_allow="missing_slice",
+        derivation="denoised twice",
+    )
     data = decollate_batch(next(iter(DataLoader(Dataset([{"pred": pred}])))))[0]
     save_dicom(data)
     images = [pydicom.dcmread(file) for file in (tmp_path / "out" / "case").iterdir()]
     assert len(images) == 5
     assert {ds.FrameOfReferenceUID for ds in images} == {other.frame_of_reference}
     assert all("denoised twice" in ds.DerivationDescription for ds in images)
-    for options in ({"dicom_series": ""}, {"dicom_allow": None}):
-        pred.meta.update({"dicom_series": "9", "dicom_allow": ["missing_slice"]} | options)
+    for options in ({"dicom_series": ""}, {"dicom_allow": ""}):
+        pred.meta.update({"dicom_series": "9", "dicom_allow": "missing_slice"} | options)
         with pytest.raises(InputError, match="several series|slice is missing"):
             save_dicom({"pred": pred})
 
