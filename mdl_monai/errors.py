@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from types import TracebackType
@@ -51,7 +52,10 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         _previous_hook(kind, error, trace)
         return
     sys.stdout.flush()
-    sys.stderr.write(f"\nInputError: {found}\n")
+    # torch.distributed's hook, once there is a process group, prints only what a hook that returns has written
+    stream = sys.__stderr__ if isinstance(sys.stderr, io.StringIO) and sys.__stderr__ else sys.stderr
+    stream.write(f"\nInputError: {found}\n")
+    stream.flush()
     raise SystemExit(2)  # the interpreter takes the exit code of a SystemExit raised in its hook
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdl_monai.engines.image_pool import ImagePool
+from mdl_monai.errors import InputError
 from mdl_monai.losses.adversarial import DiscriminatorLoss, GeneratorLoss
 
 MASKS = ("mask_image", "mask_label")
@@ -62,6 +63,7 @@ class CycleGANTrainer(Trainer):
 
     Raises:
         ValueError: a generator, discriminator or pool is missing.
+        InputError: several processes, which would not agree on the four networks.
     """
 
     def __init__(
@@ -96,6 +98,12 @@ class CycleGANTrainer(Trainer):
         ):
             if set(given) != names:
                 raise ValueError(f"{what} must be {sorted(names)}, found {sorted(given)}")
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            raise InputError(
+                "a CycleGAN trains in one process",
+                found=f"{torch.distributed.get_world_size()}",
+                remedy="use `make train`, or GPUS=1",
+            )
         super().__init__(
             device=device,
             max_epochs=max_epochs,
