@@ -45,6 +45,7 @@ MR_OPTIONAL = (
 )  # fmt: skip
 
 
+@nothing_told()
 def write_series(
     array: np.ndarray,
     affine: np.ndarray,
@@ -94,7 +95,7 @@ def write_series(
     for what in ("Series", "Content", "InstanceCreation"):
         setattr(series, f"{what}Date", now.strftime("%Y%m%d"))
         setattr(series, f"{what}Time", now.strftime("%H%M%S.%f"))
-    with nothing_told(), atomic_folder(folder, partial(may_replace, source)) as temporary:
+    with atomic_folder(folder, partial(may_replace, source)) as temporary:
         for number, plane in enumerate(grid.planes, 1):
             image = copy.deepcopy(series)
             image.SOPInstanceUID, image.InstanceNumber = generate_uid(None), number

@@ -73,9 +73,11 @@ class DicomSeriesReader(ImageReader):
             )  # fmt: skip
         loaded = load_series(img[0], self.series, self.allow)
         assert loaded.array is not None
+        # As NIfTI would hold it: by rounding of 1e-8 mm MONAI's Spacing decides where its oblique grids begin
+        affine = loaded.affine.astype(np.float32).astype(np.float64)
         return loaded.array, {
-            MetaKeys.AFFINE: loaded.affine,
-            MetaKeys.ORIGINAL_AFFINE: loaded.affine.copy(),
+            MetaKeys.AFFINE: affine,
+            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(loaded.array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
             MetaKeys.SPACE: SpaceKeys.RAS,

@@ -53,6 +53,7 @@ def require_highdicom() -> None:
         ) from error
 
 
+@nothing_told()
 def write_segmentation(
     array: np.ndarray,
     affine: np.ndarray,
@@ -97,31 +98,28 @@ def write_segmentation(
         version=made.DeviceSerialNumber,
         family=codes.DCM.ArtificialIntelligence,
     )
-    with nothing_told():
-        result = Segmentation(
-            source_images=_headers(grid, context),
-            pixel_array=numbers,
-            plane_positions=[
-                PlanePositionSequence("PATIENT", list(map(float, p.position))) for p in grid.planes
-            ],
-            segmentation_type="BINARY",
-            segment_descriptions=[_description(n, s, algorithm) for n, s in enumerate(segments, 1)],
-            omit_empty_frames=bool(numbers.any()),  # an object without a frame is none
-            series_instance_uid=generate_uid(None),
-            sop_instance_uid=generate_uid(None),
-            series_number=series_number(source, SERIES_OFFSET),
-            instance_number=1,
-            series_description=plain_text(f"Segmentation by {made.ManufacturerModelName}"),
-            content_label="SEGMENTATION",
-            content_description=plain_text(", ".join(segment.name for segment in segments)),
-            manufacturer=made.Manufacturer,
-            manufacturer_model_name=made.ManufacturerModelName,
-            software_versions=tuple(made.SoftwareVersions),
-            device_serial_number=made.DeviceSerialNumber,
-        )
-        result.update(context)
-        with atomic_path(path) as temporary:
-            result.save_as(temporary)
+    result = Segmentation(
+        source_images=_headers(grid, context),
+        pixel_array=numbers,
+        plane_positions=[PlanePositionSequence("PATIENT", list(map(float, p.position))) for p in grid.planes],
+        segmentation_type="BINARY",
+        segment_descriptions=[_description(n, s, algorithm) for n, s in enumerate(segments, 1)],
+        omit_empty_frames=bool(numbers.any()),  # an object without a frame is none
+        series_instance_uid=generate_uid(None),
+        sop_instance_uid=generate_uid(None),
+        series_number=series_number(source, SERIES_OFFSET),
+        instance_number=1,
+        series_description=plain_text(f"Segmentation by {made.ManufacturerModelName}"),
+        content_label="SEGMENTATION",
+        content_description=plain_text(", ".join(segment.name for segment in segments)),
+        manufacturer=made.Manufacturer,
+        manufacturer_model_name=made.ManufacturerModelName,
+        software_versions=tuple(made.SoftwareVersions),
+        device_serial_number=made.DeviceSerialNumber,
+    )
+    result.update(context)
+    with atomic_path(path) as temporary:
+        result.save_as(temporary)
 
 
 def _description(number: int, segment: Segment, algorithm: Any) -> Any:
