@@ -36,7 +36,7 @@ torchrun = torch.distributed.run --standalone --nproc_per_node=$(GPUS) -m monai.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long inference evaluate train multi_gpu_train multi_gpu_evaluate gpu-check \
-    flatten new-bundle format clean need-bundle
+    flatten catalogue new-bundle format clean need-bundle
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ flatten: $(INSTALLED)  ## renew the generated configs and the tables in the mode
 	$(if $(BUNDLES),$(RUN) -m mdl_monai.release.flatten $(BUNDLES))
 	$(if $(BUNDLES),$(RUN) -m mdl_monai.release.model_card $(BUNDLES))
 
+catalogue: $(INSTALLED)  ## renew bundles/README.md and the page catalogue/index.html
+	$(RUN) -m mdl_monai.release.catalogue bundles --page catalogue/index.html
+
 new-bundle: $(INSTALLED)  ## the skeleton of a new bundle, NAME=<name> TASK="<one sentence>"
 	$(call need,NAME,the new bundle's name in lower case with _)
 	$(call need,TASK,one sentence that says what the bundle does)
@@ -112,5 +115,5 @@ format: $(INSTALLED)  ## let ruff order imports and format the code
 	$(RUN) -m ruff format .
 
 clean:  ## remove what builds, tests and the demo wrote; the environment stays
-	rm -rf build dist demo_output .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf build dist demo_output .mypy_cache .ruff_cache .pytest_cache *.egg-info catalogue
 	find mdl_monai tests benchmarks data_scripts -name __pycache__ -type d -prune -exec rm -rf {} +

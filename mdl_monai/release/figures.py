@@ -16,9 +16,10 @@ _COLUMNS = {
     "psnr": ("PSNR [dB]", 2),
     "nmse": ("NMSE", 4),
     "ssim": ("SSIM", 4),
-    "ssim_hg": ("SSIM (high gradient)", 4),
+    "ssim_high_gradient": ("SSIM, high gradient", 3),
+    "bone_dice": ("Dice, bone", 3),
     "time_s": ("time [s]", 3),
-    "mae": ("MAE", 1),
+    "mae": ("MAE [HU]", 1),
     "dice": ("Dice", 3),
     "dice_mean": ("Dice, mean", 3),
     "hd95": ("HD95 [mm]", 2),
@@ -66,11 +67,11 @@ def figures_table(saved: dict[str, Any]) -> str:
         if differences:
             rows.append((f"network minus {method}", differences))
     lines = [
-        "| method | " + " | ".join(_column(metric)[0] for metric in metrics) + " |",
+        "| method | " + " | ".join(column(metric)[0] for metric in metrics) + " |",
         "|---" + "|---:" * len(metrics) + "|",
     ]
     for name, values in rows:
-        cells = [_cell(metric, values.get(metric), count) for metric in metrics]
+        cells = [cell(metric, values.get(metric), count) for metric in metrics]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     unit = next(iter(summary.values()))["unit"]
     caption = (
@@ -94,7 +95,7 @@ def gpu_table(saved: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _column(metric: str) -> tuple[str, int]:
+def column(metric: str) -> tuple[str, int]:
     if metric in _COLUMNS:
         return _COLUMNS[metric]
     base, _, label = metric.rpartition("_")
@@ -105,11 +106,11 @@ def _column(metric: str) -> tuple[str, int]:
     return metric, 3
 
 
-def _cell(metric: str, values: dict[str, Any] | None, count: int) -> str:
+def cell(metric: str, values: dict[str, Any] | None, count: int) -> str:
     mean = values.get("mean") if values else None
     if values is None or mean is None or math.isnan(mean):
         return "–"
-    decimals = _column(metric)[1]
+    decimals = column(metric)[1]
     text = f"{mean:.{decimals}f}"
     low, high = values["ci95_low"], values["ci95_high"]
     if low is not None and high is not None and not math.isnan(low + high):

@@ -1,0 +1,199 @@
+"""The network of a bundle for those who have no MONAI: TorchScript, torch.export and ONNX, each compared with eager.
+
+Compared is what the network makes of a real case: of the bundle's data set below MDL_DATA_ROOT if that is set, else of
+its demo's embedded inputs, else of a phantom, handed over by the bundle's own preprocessing and inferer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.bundle import ConfigWorkflow, ckpt_export
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mdl_monai.demo.inputs import write_inputs
+from mdl_monai.errors import InputError
+from mdl_monai.io.atomic import atomic_path
+from mdl_monai.release.stand_in_data import write_stand_in_data
+
+TOLERANCE = 1e-3  # difference from eager, as a share of the largest value
+
+Function = Callable[[Tensor], Tensor]
+
+
+class _Seen(Exception):
+    """Carries the first input of the network out of the inferer."""
+
+
+def export_bundle(bundle: Path, stem: Path) -> Iterator[tuple[Path, str]]:
+    """Write ``stem``.ts, .pt2 and .onnx, each if the network allows it and the file's result is that of eager.
+
+    Yields:
+        Each path, and how far its result is from eager and for which sizes, or that there is none and why.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch.jit's and the exporters' own deprecations
+        network, image, case = network_input(bundle)
+        cases = [(x, network(x)) for x in (image, *_other_sizes(image))]
+        programs, obstacle = _trace(network, image)
+        writers: dict[str, list[Callable[[Path], Function]]] = {
+            ".ts": [partial(_write_torchscript, bundle)],
+            ".pt2": [partial(_write_pt2, program) for program in programs],
+            ".onnx": [partial(_write_onnx, program) for program in programs],
+        }
+        for suffix, candidates in writers.items():
+            path, remark = stem.with_name(stem.name + suffix), f"not exported: {obstacle}"
+            for write in candidates:
+                try:
+                    with atomic_path(path) as temporary:
+                        remark = f"{_compare(write(temporary), cases)} on {case}"
+                    break
+                except Exception as error:  # what one exporter lacks must not stop the others
+                    remark = f"not exported: {_first_line(error)}"
+            yield path, remark
+
+
+def network_input(bundle: Path) -> tuple[nn.Module, Tensor, str]:
+    """The bundle's network with its weights, an input [1, C, *spatial] for it, and the case that this is from.
+
+    Raises:
+        InputError: MDL_DATA_ROOT lacks the bundle's data set.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        options = _data_options(bundle, data)
+        workflow = ConfigWorkflow(
+            str(bundle / "configs" / "inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            output_dir=f"{folder}/output",
+            cache_dir=f"{folder}/cache",
+            device="$torch.device('cpu')",
+            amp=False,
+            progress=False,
+            **({"dataset_dir": str(data)} | options),
+        )
+        if not options:
+            write_stand_in_data(data, workflow.parser, size=48)
+        workflow.initialize()
+        network = workflow.parser.get_parsed_content("network_def").eval()
+        weights = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
+        network.load_state_dict(weights)
+        dataset = workflow.parser.get_parsed_content("dataset")
+        images = dataset[0]["image"][None]
+        handle = network.register_forward_pre_hook(_see)
+        try:
+            workflow.parser.get_parsed_content("inferer")(images, network)
+        except _Seen as seen:
+            images = seen.args[0]
+        finally:
+            handle.remove()
+    return network, images.as_subclass(Tensor)[:1].contiguous().clone(), str(dataset.data[0]["case"])
+
+
+def _see(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    raise _Seen(inputs[0])
+
+
+def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
+    """Data set and split of the bundle's demo, whose embedded inputs go to ``folder``; nothing if it has none."""
+    plan = bundle / "configs" / "demo.yaml"
+    if not plan.is_file():
+        return {}
+    demo = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    if root := os.environ.get("MDL_DATA_ROOT"):
+        data = Path(root, demo["real_dataset"])
+        if not data.is_dir():
+            raise InputError(
+                "the real data set is missing", where=data,
+                remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to export with embedded inputs",
+            )  # fmt: skip
+        return {"dataset_dir": str(data), "split": demo["real_split"]}
+    module, function = demo["embedded_inputs"].rsplit(".", 1)
+    write_inputs(getattr(importlib.import_module(module), function), folder)
+    return {"split": next(iter(json.loads((folder / "dataset.json").read_text())))}
+
+
+def _other_sizes(image: Tensor) -> Iterator[Tensor]:
+    """Cuts of the image, whose sizes are multiples of 16, odd, and both."""
+    whole = [max(16, n // 16 * 16) for n in image.shape[2:]]
+    odd = [n - 2 * axis - 1 for axis, n in enumerate(whole)]
+    for sizes in (whole, odd, [*odd[:-1], whole[-1]]):
+        yield image[(..., *(slice(n) for n in sizes))].contiguous()
+
+
+def _trace(network: nn.Module, image: Tensor) -> tuple[list[ExportedProgram], str]:
+    """Programs for images of any size, as far as the network allows, and of this size; why, if there is none."""
+    programs, obstacle = [], ""
+    for shapes in (({axis: Dim.AUTO for axis in range(2, image.ndim)},), None):
+        try:
+            programs.append(torch.export.export(network, (image,), dynamic_shapes=shapes))
+        except Exception as error:  # torch.export has many kinds
+            obstacle = _first_line(error)
+    return programs, obstacle
+
+
+def _write_torchscript(bundle: Path, path: Path) -> Function:
+    """MONAI's export: metadata and config travel inside."""
+    ckpt_export(
+        "network_def",
+        filepath=str(path),
+        ckpt_file=str(bundle / "models" / "model.pt"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "inference.json"),
+    )
+    return torch.jit.load(str(path))  # type: ignore[no-any-return]
+
+
+def _write_pt2(program: ExportedProgram, path: Path) -> Function:
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def _write_onnx(program: ExportedProgram, path: Path) -> Function:
+    import onnxruntime  # an extra
+
+    converted = torch.onnx.export(program, dynamo=True, verbose=False, output_names=["pred"])
+    assert converted is not None
+    converted.save(str(path))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+
+
+def _compare(function: Function, cases: list[tuple[Tensor, Tensor]]) -> str:
+    """Say how far the results are from eager's, and for which sizes.
+
+    Raises:
+        ValueError: too far for the first case.
+    """
+    image, expected = cases[0]
+    difference, largest = _difference(function(image), expected), float(expected.abs().max())
+    if not difference <= TOLERANCE * largest:  # NaN does not pass
+        raise ValueError(f"it differs from eager by {difference:.1e} of {largest:.3g}")
+    any_size = True
+    for other, wanted in cases[1:]:
+        try:
+            any_size &= _difference(function(other), wanted) <= TOLERANCE * largest
+        except Exception:  # a size that the file refuses, each format in its own way
+            any_size = False
+    sizes = "any size" if any_size else "only for sizes like " + " x ".join(map(str, image.shape))
+    return f"{sizes}; largest difference from eager {difference:.1e} of {largest:.3g}"
+
+
+def _difference(result: Tensor, expected: Tensor) -> float:
+    return float((result - expected).abs().max()) if result.shape == expected.shape else float("inf")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
