@@ -21,8 +21,9 @@ HEAD_MM = 208.0  # side of the field of view; the head phantom fits inside
 def write_stand_in_data(folder: Path, parser: ConfigParser, size: int, n_subjects: int = 4) -> None:
     """Write `dataset.json` with the config's splits and keys, and MR phantoms of ``n_subjects`` a split.
 
-    They are heads, or hearts where slices have labels. Volumes have voxels of the config's `spacing` if it names one,
-    even if that makes the head small, so that nothing resamples them to a larger grid.
+    They are heads, or hearts where slices have labels; of a head that has a CT too, volumes of one slice. Other
+    volumes have voxels of the config's `spacing` if it names one, even if that makes the head small, so that nothing
+    resamples them to a larger grid.
 
     Args:
         folder: to be made.
@@ -44,6 +45,9 @@ def write_stand_in_data(folder: Path, parser: ConfigParser, size: int, n_subject
         listing[split] = []
         for subject in range(number * n_subjects, (number + 1) * n_subjects):
             name = f"phantom{subject}.nii"
+            if "ct_key" in config:
+                listing[split].append(_head_with_ct(folder, f"phantom{subject}", size, config))
+                continue
             image, label, affine = _phantom(subject, size, n_axes, "label_key" in config)
             if n_axes == 3 and config.get("spacing"):
                 affine = np.diag([*config["spacing"], 1.0])
@@ -55,6 +59,17 @@ def write_stand_in_data(folder: Path, parser: ConfigParser, size: int, n_subject
                 nib.save(nib.Nifti1Image(label.numpy(), affine), folder / record[config["label_key"]])
             listing[split].append(record)
     (folder / "dataset.json").write_text(json.dumps(listing))
+
+
+def _head_with_ct(folder: Path, name: str, size: int, config: dict) -> dict[str, str]:
+    """Write an axial slice of MR, CT and mask; return its record."""
+    head = head_phantom(int(name.removeprefix("phantom")), (size, size, 1), (HEAD_MM / size,) * 3)
+    images = {"image_key": head.mr, "ct_key": head.ct, "mask_key": (head.tissue > 0).float()}
+    record = {"patient": name, "view": "axial"}
+    for key, image in images.items():
+        record[config[key]] = f"{name}_{key.removesuffix('_key')}.nii"
+        nib.save(nib.Nifti1Image(image.numpy(), head.affine.numpy()), folder / record[config[key]])
+    return record
 
 
 def _phantom(subject: int, size: int, n_axes: int, has_labels: bool) -> tuple[Tensor, Tensor, np.ndarray]:

@@ -46,6 +46,24 @@ def test_averaged_views_step_less_from_slice_to_slice_than_one() -> None:
     assert three.diff(dim=4).abs().mean() < 0.7 * one.diff(dim=4).abs().mean()
 
 
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 1), (1, 5, 6), (4, 1, 6)])
+def test_mirror_images_are_averaged_and_a_mirrored_input_gives_the_mirrored_result(
+    shape: tuple[int, int, int],
+) -> None:
+    class Uneven(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return Ramp()(x) * x
+
+    x = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(2))
+    mirrored, plain = OrthogonalViews(mirror=True), OrthogonalViews()
+    found = mirrored(x, Uneven())
+    for dims in ((2,), (3,), (2, 3)):
+        torch.testing.assert_close(mirrored(x.flip(dims), Uneven()), found.flip(dims))
+    assert not torch.allclose(plain(x.flip((2, 3)), Uneven()), plain(x, Uneven()).flip((2, 3)))
+    all_four = [plain(x.flip(dims), Uneven()).flip(dims) for dims in ((), (2,), (3,), (2, 3))]
+    torch.testing.assert_close(found, sum(all_four) / 4)
+
+
 def test_an_unknown_view_is_refused() -> None:
     with pytest.raises(InputError, match="(?s)view.*axial"):
         OrthogonalViews(["oblique"])

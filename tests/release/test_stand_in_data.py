@@ -73,3 +73,12 @@ def test_volumes_have_the_voxels_that_the_config_asks_for(
     (record, _) = written(tmp_path, 3, split="test", spacing=spacing)["test"]
     zooms = nib.load(tmp_path / "data" / record["scan"]).header.get_zooms()
     np.testing.assert_allclose(zooms, voxel_mm, rtol=1e-5)
+
+
+def test_heads_with_a_ct_are_slices_on_one_grid(tmp_path: Path) -> None:
+    config = {"train_split": "train", "image_key": "mr", "ct_key": "ct", "mask_key": "mask"}
+    for record in written(tmp_path, 2, **config)["train"]:
+        mr, ct, mask = (nib.load(tmp_path / "data" / record[key]) for key in ("mr", "ct", "mask"))
+        assert mr.shape == ct.shape == mask.shape == (40, 40, 1)
+        assert np.array_equal(mr.affine, ct.affine)
+        assert ct.get_fdata().min() < -900 and set(np.unique(mask.get_fdata())) == {0, 1}
