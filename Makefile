@@ -36,7 +36,7 @@ torchrun = torch.distributed.run --standalone --nproc_per_node=$(GPUS) -m monai.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long inference evaluate train multi_gpu_train multi_gpu_evaluate gpu-check \
-    flatten catalogue new-bundle format clean need-bundle
+    flatten catalogue release new-bundle format clean need-bundle
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ gpu-check: $(INSTALLED)  ## 20 training steps of every bundle on CUDA and on the
 flatten: $(INSTALLED)  ## renew the generated configs and the tables in the model cards
 	$(if $(BUNDLES),$(RUN) -m mdl_monai.release.flatten $(BUNDLES))
 	$(if $(BUNDLES),$(RUN) -m mdl_monai.release.model_card $(BUNDLES))
+
+release: $(INSTALLED_EXTRAS)  ## zips, exports, index and package of all bundles into dist; ARGS="--to github:OWNER/REPO@TAG --dry_run"
+	$(RUN) -m mdl_monai.release.publish $(BUNDLES) $(ARGS)
 
 catalogue: $(INSTALLED)  ## renew bundles/README.md and the page catalogue/index.html
 	$(RUN) -m mdl_monai.release.catalogue bundles --page catalogue/index.html

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from monai.data import NibabelWriter
 
 from mdl_monai.io.atomic import atomic_path
@@ -55,5 +56,6 @@ class AtomicNibabelWriter(NibabelWriter):
         """Write the data array to ``filename``; arguments as in `NibabelWriter.write`."""
         with atomic_path(filename) as temporary:
             header = nib.Nifti1Header()
+            header.set_data_dtype(np.dtype(self.output_dtype))  # else the header's own float32
             header["descrip"] = self.derivation.encode("ascii", "replace")[:79]
             super().write(temporary, verbose=verbose, **{"header": header, **obj_kwargs})

@@ -41,8 +41,10 @@ def release_files(folder: Path) -> list[PurePosixPath]:
 def _git(folder: Path, *arguments: str) -> str:
     """Output of a git command in ``folder``; empty where there is no checkout or no git."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    # a hook's variables name its own repository
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        ended = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+        ended = subprocess.run(command, capture_output=True, env={**environment, "LC_ALL": "C"})
     except FileNotFoundError:
         return ""
     message = ended.stderr.decode(errors="replace").strip()
@@ -60,9 +62,14 @@ def large_files(bundle: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for listing in sorted(bundle.glob("large_files.*")):
         try:
-            entries += [dict(entry, path=str(entry["path"])) for entry in yaml.safe_load(listing.read_bytes())["large_files"]]
+            entries += [
+                dict(entry, path=str(entry["path"]))
+                for entry in yaml.safe_load(listing.read_bytes())["large_files"]
+            ]
         except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-            raise InputError("the list of large files cannot be read", where=listing.name, found=error) from error
+            raise InputError(
+                "the list of large files cannot be read", where=listing.name, found=error
+            ) from error
     for entry in entries:
         if not (bundle / entry["path"]).is_file():
             raise InputError(

@@ -53,14 +53,14 @@ def render_page(bundles: Sequence[Path], root: str) -> str:
 """
 
 
-def cell(key: str, row: Row, root: str) -> str:
+def _cell(key: str, row: Row, root: str) -> str:
     text = escape(row[key])
     return f'<a href="{escape(root)}/{row["bundle"]}/{LINKS[key]}">{text}</a>' if key in LINKS else text
 
 
 def _table(caption: str, rows: Sequence[Row], keys: Sequence[str], root: str) -> str:
     head = "".join(f"<th scope=col>{escape(key)}</th>" for key in keys)
-    lines = ("".join(f"<td>{cell(key, row, root)}</td>" for key in keys) for row in rows)
+    lines = ("".join(f"<td>{_cell(key, row, root)}</td>" for key in keys) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     name = escape(caption)
     return f"""<div class=wide tabindex=0 role=region aria-label="{name}"><table><caption>{name}</caption>
@@ -75,10 +75,10 @@ def _section(bundle: Path, row: Row, root: str) -> str:
     if saved:
         commands += f"\n    # the figure\n    {saved['command']}\n"
     fields = "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{cell(key, row, root)}</dd></div>" for key in row if key != "bundle"
+        f"<div><dt>{escape(key)}</dt><dd>{_cell(key, row, root)}</dd></div>" for key in row if key != "bundle"
     )
     references = "".join(f"<li>{_reference(text)}</li>" for text in metadata["references"])
-    return f"""<section><h2 id="{bundle.name}">{cell("bundle", row, root)}</h2>
+    return f"""<section><h2 id="{bundle.name}">{_cell("bundle", row, root)}</h2>
 <p>{escape(metadata["description"])}</p>{_picture(bundle, card)}<dl>{fields}</dl>
 <h3>Commands</h3><pre tabindex=0>{escape(re.sub("(?m)^    ", "", commands))}</pre>
 <h3>References</h3><ul>{references}</ul></section>"""

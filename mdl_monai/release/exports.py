@@ -1,20 +1,22 @@
-"""The network of a bundle for those who have no MONAI: TorchScript, torch.export and ONNX, each compared with eager.
+"""A bundle's network as TorchScript, torch.export program and ONNX, each compared with the network itself.
 
-Compared is what the network makes of a real case: of the bundle's data set below MDL_DATA_ROOT if that is set, else of
-its demo's embedded inputs, else of a phantom, handed over by the bundle's own preprocessing and inferer.
+Compared is what they make of a case that the bundle's own preprocessing and inferer hand over: of its data set below
+MDL_DATA_ROOT if that is set, else of its demo's embedded inputs, else of a phantom.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -27,41 +29,55 @@ from mdl_monai.errors import InputError
 from mdl_monai.io.atomic import atomic_path
 from mdl_monai.release.stand_in_data import write_stand_in_data
 
+SUFFIXES = (".ts", ".pt2", ".onnx")
 TOLERANCE = 1e-3  # difference from eager, as a share of the largest value
 
 Function = Callable[[Tensor], Tensor]
+Writer = Callable[[Path], Function]  # writes a file, and returns what it does once it is loaded
 
 
-class _Seen(Exception):
-    """Carries the first input of the network out of the inferer."""
-
-
-def export_bundle(bundle: Path, stem: Path) -> Iterator[tuple[Path, str]]:
+def export_bundle(bundle: Path, stem: Path) -> list[tuple[Path, str]]:
     """Write ``stem``.ts, .pt2 and .onnx, each if the network allows it and the file's result is that of eager.
 
-    Yields:
+    The latter two take one image at a time.
+
+    Returns:
         Each path, and how far its result is from eager and for which sizes, or that there is none and why.
     """
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit's and the exporters' own deprecations
         network, image, case = network_input(bundle)
-        cases = [(x, network(x)) for x in (image, *_other_sizes(image))]
         programs, obstacle = _trace(network, image)
-        writers: dict[str, list[Callable[[Path], Function]]] = {
-            ".ts": [partial(_write_torchscript, bundle)],
-            ".pt2": [partial(_write_pt2, program) for program in programs],
-            ".onnx": [partial(_write_onnx, program) for program in programs],
-        }
-        for suffix, candidates in writers.items():
-            path, remark = stem.with_name(stem.name + suffix), f"not exported: {obstacle}"
-            for write in candidates:
-                try:
-                    with atomic_path(path) as temporary:
-                        remark = f"{_compare(write(temporary), cases)} on {case}"
-                    break
-                except Exception as error:  # what one exporter lacks must not stop the others
-                    remark = f"not exported: {_first_line(error)}"
-            yield path, remark
+        writers: tuple[list[Writer], ...] = (
+            [partial(_write_torchscript, bundle)],
+            [partial(_write_pt2, program) for program in programs],
+            [partial(_write_onnx, program) for program in programs],
+        )
+        with torch.no_grad():  # not before: preprocessing may register by gradients
+            cases = [(x, network(x)) for x in (image, *_other_sizes(image))]
+            paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+            return [
+                (path, f"{remark}, on {case}" if path.is_file() else f"not exported: {remark or obstacle}")
+                for path, candidates in zip(paths, writers, strict=True)
+                for remark in [_export(path, candidates, cases)]
+            ]
+
+
+def _export(path: Path, writers: list[Writer], cases: list[tuple[Tensor, Tensor]]) -> str:
+    """Let the first writer that is able to write the file; return how well it did, or the last one's trouble."""
+    path.unlink(missing_ok=True)  # one of an earlier run must not pass for this one's
+    remark = ""
+    for write in writers:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                draft = Path(folder, path.name)  # two of the formats have their file's name inside
+                remark = _compare(write(draft), cases)
+                with atomic_path(path) as temporary:
+                    shutil.copyfile(draft, temporary)
+            break
+        except Exception as error:  # what one exporter lacks must not stop the others
+            remark = _first_line(error)
+    return remark
 
 
 def network_input(bundle: Path) -> tuple[nn.Module, Tensor, str]:
@@ -91,19 +107,11 @@ def network_input(bundle: Path) -> tuple[nn.Module, Tensor, str]:
         weights = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
         network.load_state_dict(weights)
         dataset = workflow.parser.get_parsed_content("dataset")
-        images = dataset[0]["image"][None]
-        handle = network.register_forward_pre_hook(_see)
-        try:
-            workflow.parser.get_parsed_content("inferer")(images, network)
-        except _Seen as seen:
-            images = seen.args[0]
-        finally:
-            handle.remove()
-    return network, images.as_subclass(Tensor)[:1].contiguous().clone(), str(dataset.data[0]["case"])
-
-
-def _see(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    raise _Seen(inputs[0])
+        seen: list[Tensor] = []
+        hook = network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        workflow.parser.get_parsed_content("inferer")(dataset[0]["image"][None], network)
+        hook.remove()
+    return network, seen[0].as_subclass(Tensor)[:1].contiguous().clone(), str(dataset.data[0]["case"])
 
 
 def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
@@ -125,22 +133,32 @@ def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
     return {"split": next(iter(json.loads((folder / "dataset.json").read_text())))}
 
 
-def _other_sizes(image: Tensor) -> Iterator[Tensor]:
-    """Cuts of the image, whose sizes are multiples of 16, odd, and both."""
+def _other_sizes(image: Tensor) -> list[Tensor]:
+    """Cuts of the image whose sizes are multiples of 16, odd, and both."""
     whole = [max(16, n // 16 * 16) for n in image.shape[2:]]
     odd = [n - 2 * axis - 1 for axis, n in enumerate(whole)]
+    cuts = []
     for sizes in (whole, odd, [*odd[:-1], whole[-1]]):
-        yield image[(..., *(slice(n) for n in sizes))].contiguous()
+        cut = image
+        for axis, n in enumerate(sizes, start=2):
+            cut = cut.narrow(axis, 0, min(n, image.shape[axis]))
+        cuts.append(cut.contiguous())
+    return cuts
 
 
 def _trace(network: nn.Module, image: Tensor) -> tuple[list[ExportedProgram], str]:
     """Programs for images of any size, as far as the network allows, and of this size; why, if there is none."""
     programs, obstacle = [], ""
-    for shapes in (({axis: Dim.AUTO for axis in range(2, image.ndim)},), None):
+    for shapes in ((dict.fromkeys(range(2, image.ndim), Dim.AUTO),), None):
         try:
-            programs.append(torch.export.export(network, (image,), dynamic_shapes=shapes))
+            with contextlib.redirect_stderr(io.StringIO()):  # where it fails it prints pages of its graph
+                program = torch.export.export(network, (image,), dynamic_shapes=shapes)
         except Exception as error:  # torch.export has many kinds
             obstacle = _first_line(error)
+            continue
+        for node in program.graph.nodes:  # paths of this computer, nobody else's matter
+            node.meta.pop("stack_trace", None)
+        programs.append(program)
     return programs, obstacle
 
 
@@ -153,7 +171,7 @@ def _write_torchscript(bundle: Path, path: Path) -> Function:
         meta_file=str(bundle / "configs" / "metadata.json"),
         config_file=str(bundle / "configs" / "inference.json"),
     )
-    return torch.jit.load(str(path))  # type: ignore[no-any-return]
+    return torch.jit.load(str(path))
 
 
 def _write_pt2(program: ExportedProgram, path: Path) -> Function:

@@ -96,6 +96,7 @@ def gpu_table(saved: dict[str, Any]) -> str:
 
 
 def column(metric: str) -> tuple[str, int]:
+    """Heading of a metric in a table, and its decimals; ``dice_2`` is a metric by label."""
     if metric in _COLUMNS:
         return _COLUMNS[metric]
     base, _, label = metric.rpartition("_")
@@ -107,6 +108,7 @@ def column(metric: str) -> tuple[str, int]:
 
 
 def cell(metric: str, values: dict[str, Any] | None, count: int) -> str:
+    """Mean [95 % interval] of a metric, with the number of cases where it is not `count`; a dash for none."""
     mean = values.get("mean") if values else None
     if values is None or mean is None or math.isnan(mean):
         return "–"

@@ -1,15 +1,22 @@
-"""Make a release of bundles: check them, zip them, export their networks, index them, and build the package.
+"""Make a release of bundles: check and zip them, export their networks, index them, build the package.
 
 ::
 
     python -m mdl_monai.release.publish bundles/* [--output_dir dist] [--to PLACE] [--dry_run]
 
-Into the output folder go, for each bundle, `NAME_vVERSION.zip`, the same bytes from the same commit, and the network
-as `.ts` (TorchScript; in a bundle its place is models/model.ts), `.pt2` and `.onnx`; for all of them
-`model_info.json`, MONAI's index; and the wheel and source archive of mdl_monai.
+Into the output folder go, for each bundle, `NAME_vVERSION.zip`, the same bytes from the same commit, and its network
+as `.ts` (TorchScript; in a bundle it would be models/model.ts), `.pt2` and `.onnx`, as far as the network allows; for
+all of them `model_info.json`, MONAI's index, after what models/model_info.json has of earlier releases; and wheel and
+source archive of mdl_monai. The release is made from the last commit, so everything must be committed.
 
-Nothing is uploaded. `--to github:OWNER/REPO@TAG` or `--to huggingface:OWNER/NAME` prints the commands that do it, and
-in the index names the release as the source. With `--dry_run` nothing is written, either: it lists what would be.
+Nothing is uploaded. PLACE is where a person is going to put the files, and printed are the commands to type:
+
+    github:OWNER/REPO@TAG   gh release create TAG ..., after the index is committed as models/model_info.json
+    huggingface:OWNER/NAME  MONAI's push_to_hf_hub, from Python: its command line lacks it; one bundle each
+    https://...             none: copy the files there
+
+For the first and the last, the index names the address as the bundles' source. `--dry_run` writes nothing, and lists
+what would go where.
 """
 
 from __future__ import annotations
@@ -17,161 +24,110 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import re
-import shutil
-import subprocess
+import shlex
 import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import mdl_monai
 from mdl_monai.errors import InputError
-from mdl_monai.io.atomic import atomic_path, atomic_write_text
+from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.release import check
 from mdl_monai.release.archive import release_files, sha256, write_zip
-from mdl_monai.release.exports import export_bundle
+from mdl_monai.release.exports import SUFFIXES, export_bundle
 from mdl_monai.release.fetch import INDEX
 from mdl_monai.release.figures import load_json
+from mdl_monai.release.package import ARCHIVES, build_package
 
-ROOT = Path(__file__).resolve().parents[2]  # the checkout, where mdl_monai is not an installed copy
-EARLIER = Path("models", INDEX)  # where MONAI looks for it in a repository
-BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+ROOT = Path(__file__).resolve().parents[2]  # a checkout, unless mdl_monai is an installed copy
+EARLIER = Path("models", INDEX)  # where MONAI looks for the index of a repository
 
 
 def versioned_name(bundle: Path) -> str:
-    """Name of the bundle's files in a release, `NAME_vVERSION`.
+    """Name of the bundle's files in a release, NAME_vVERSION.
 
     Raises:
-        InputError: the bundle requires another version of mdl_monai than this one.
+        InputError: the bundle needs another version of mdl_monai than this one.
     """
-    metadata = load_json(bundle / "configs" / "metadata.json")
-    required = metadata.get("required_packages_version", {}).get("mdl_monai")
-    if required != mdl_monai.__version__:
+    path = bundle / "configs" / "metadata.json"
+    metadata = load_json(path)
+    needed = metadata.get("required_packages_version", {}).get("mdl_monai")
+    if needed != mdl_monai.__version__:
         raise InputError(
-            "the bundle requires another version of mdl_monai than this", where=bundle / "configs" / "metadata.json",
-            expected=f"required_packages_version: mdl_monai {mdl_monai.__version__}", found=required,
+            "the bundle needs another mdl_monai than this", where=path, found=needed,
+            expected=f"{mdl_monai.__version__} in required_packages_version",
         )  # fmt: skip
     return f"{bundle.resolve().name}_v{metadata['version']}"
 
 
-def write_index(zips: Sequence[Path], path: Path, source: str, earlier: Path) -> None:
-    """Write MONAI's index of the zips, after what the index of earlier releases holds, if there is one.
-
-    Args:
-        zips: the new zips.
-        path: the index to write.
-        source: address below which the zips will be; empty: they are beside the index.
-        earlier: index of earlier releases.
+def write_index(path: Path, zips: Sequence[Path], source: str, earlier: Path) -> None:
+    """Write MONAI's index: that of ``earlier`` releases, if there is one, and the new zips with their addresses.
 
     Raises:
-        InputError: a zip is not the one that was released under its version.
+        InputError: a zip is not the one that was released under its name.
     """
     index = load_json(earlier) if earlier.is_file() else {}
     for file in zips:
-        entry = {"checksum": sha256(file), "source": f"{source.rstrip('/')}/{file.name}" if source else file.name}
+        address = f"{source.rstrip('/')}/{file.name}" if source else file.name
+        entry = {"checksum": sha256(file), "source": address}
         if index.get(file.stem, entry)["checksum"] != entry["checksum"]:
             raise InputError(
-                "this version of the bundle is released with other content", where=earlier, found=file.stem,
-                remedy="raise the version in the bundle's metadata.json, and say in its changelog what is new",
+                "this version of the bundle was released with other content", where=earlier, found=file.stem,
+                remedy="raise the version in its metadata.json, and say in the changelog what is new",
             )  # fmt: skip
         index[file.stem] = entry
     atomic_write_text(path, json.dumps(index, indent=4, sort_keys=True) + "\n")
 
 
-def build_package(root: Path, output_dir: Path) -> list[Path]:
-    """Build source archive and wheel of the package in the checkout ``root``, from its released files alone.
+def source_of(place: str) -> str:
+    """Address at which the files will be; empty if they will not be files at an address.
 
     Raises:
-        InputError: the build fails, gives another version than `mdl_monai.__version__`, or forgets files.
+        InputError: no such kind of place.
     """
-    files = [f"mdl_monai/{name}" for name in release_files(root / "mdl_monai")]
-    with tempfile.TemporaryDirectory() as folder:
-        draft, built = Path(folder, "source"), Path(folder, "built")
-        for name in [*files, "pyproject.toml", "README.md", "LICENSE"]:  # leftovers of other builds stay behind
-            (draft / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, draft / name)
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}  # times in the wheel: 1980
-        ended = subprocess.run(
-            [sys.executable, "-c", BUILD, str(built)], cwd=draft, env=environment, capture_output=True, text=True
-        )
-        if ended.returncode:
-            raise InputError("the package does not build", where=root, found=ended.stderr[-2000:])
-        archives = sorted(built.iterdir())
-        wheel = built / f"mdl_monai-{mdl_monai.__version__}-py3-none-any.whl"
-        if wheel not in archives:
-            raise InputError(
-                "pyproject.toml has another version than the package", where=root / "pyproject.toml",
-                expected=mdl_monai.__version__, found=", ".join(path.name for path in archives),
-            )  # fmt: skip
-        with zipfile.ZipFile(wheel) as archive:
-            if forgotten := set(files) - set(archive.namelist()):
-                raise InputError(
-                    "the wheel lacks files of the package", where=root / "pyproject.toml",
-                    found=", ".join(sorted(forgotten)), remedy="name them under tool.setuptools.package-data",
-                )  # fmt: skip
-        for archive_path in archives:
-            with atomic_path(output_dir / archive_path.name) as temporary:
-                shutil.copyfile(archive_path, temporary)
-    return [output_dir / path.name for path in archives]
-
-
-def commands_of(place: str, zips: Sequence[Path], files: Sequence[Path]) -> tuple[str, list[str]]:
-    """Address of the files in a release, and the commands that bring them there.
-
-    Args:
-        place: `github:OWNER/REPO@TAG`, `huggingface:OWNER/NAME`, an address, or nothing.
-        zips: of the bundles.
-        files: all of the release.
-
-    Raises:
-        InputError: another place, or several bundles for one repository of Hugging Face.
-    """
-    if not place or re.fullmatch(r"https?://\S+", place):
-        return place, []
     if found := re.fullmatch(r"github:([\w.-]+/[\w.-]+)@([\w.-]+)", place):
-        repo, tag = found.groups()
-        index = next(path for path in files if path.name == INDEX)
-        return f"https://github.com/{repo}/releases/download/{tag}", [
-            f"cp {quote(str(index))} {EARLIER}  # commit it, tag the commit {tag}, push both: MONAI reads it there",
-            f"gh release create {tag} --repo {repo} --verify-tag --generate-notes {join(map(str, files))}",
-            f"# or, if the release exists: gh release upload {tag} --repo {repo} and the same files",
+        return f"https://github.com/{found[1]}/releases/download/{found[2]}"
+    if place and not re.fullmatch(r"https?://\S+|huggingface:[\w.-]+/[\w.-]+", place):
+        raise InputError(
+            "unknown place for a release", found=place,
+            expected="github:OWNER/REPO@TAG, huggingface:OWNER/NAME or https://...",
+        )  # fmt: skip
+    return place if place.startswith("http") else ""
+
+
+def commands(place: str, files: Sequence[Path]) -> list[str]:
+    """What a person types to bring the files of a release to its place.
+
+    Raises:
+        InputError: several bundles for one repository of Hugging Face.
+    """
+    kind, _, address = place.partition(":")
+    zips = [path for path in files if path.suffix == ".zip"]
+    if kind == "github":
+        repository, tag = address.split("@")
+        index = next(str(path) for path in files if path.name == INDEX)
+        return [
+            f"mkdir -p {EARLIER.parent} && cp {shlex.quote(index)} {EARLIER}",
+            f"# commit that, tag the commit {tag}, push both: MONAI reads the index there",
+            f"gh release create {tag} --repo {repository} --verify-tag --generate-notes "
+            f"{shlex.join(map(str, files))}",
+            f"# if the release exists, with the same files: gh release upload {tag} --repo {repository} ...",
         ]
-    if found := re.fullmatch(r"huggingface:([\w.-]+/[\w.-]+)", place):
+    if kind == "huggingface":
         if len(zips) != 1:
             raise InputError(
-                "a repository of Hugging Face holds one bundle", found=", ".join(path.name for path in zips),
-                remedy="publish the bundles one by one, each to a repository of its own",
+                "a repository of Hugging Face holds one bundle", found=f"{len(zips)} bundles",
+                remedy="publish them one by one",
             )  # fmt: skip
-        name, version = zips[0].stem.split("_v")
-        push = f"push_to_hf_hub('{found[1]}', '{name}', 'upload', private=False, version='{version}')"
-        return "", [
+        name, version = zips[0].stem.rsplit("_v", 1)
+        call = f"push_to_hf_hub('{address}', '{name}', 'upload', private=False, version='{version}')"
+        return [
             "pip install huggingface_hub && hf auth login",
-            f"python -m zipfile -e {quote(str(zips[0]))} upload",
-            f'python -c "from monai.bundle import push_to_hf_hub; {push}"',
+            f"python -m zipfile -e {shlex.quote(str(zips[0]))} upload",
+            f'python -c "from monai.bundle import push_to_hf_hub; {call}"',
         ]
-    raise InputError(
-        "unknown place for a release", expected="github:OWNER/REPO@TAG, huggingface:OWNER/NAME or an address",
-        found=place,
-    )  # fmt: skip
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _list_release(bundles: dict[Path, Path], commands: Sequence[str]) -> None:
-    """Say what a release would hold."""
-    for path, bundle in bundles.items():
-        files = release_files(bundle)
-        total = sum((bundle / name).stat().st_size for name in files)
-        _say(f"{path}  {len(files)} files, {total} bytes")
-        for name in files:
-            _say(f"    {bundle.resolve().name}/{name}  {(bundle / name).stat().st_size}")
-        _say(f"{path.with_suffix('')}.ts, .pt2, .onnx, as far as the network allows")
+    return []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,6 +139,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("bundles", nargs="+", type=Path, help="folders of bundles")
     parser.add_argument("--output_dir", type=Path, default=Path("dist"), help="where the release goes")
-    parser.add_argument("--to", default="", metavar="PLACE", help="github:..., huggingface:... or an address")
-    parser.add_argument("--dry_run", action="store_true", help="write nothing, list what would be written")
+    parser.add_argument("--to", default="", metavar="PLACE", help="where a person will put it, see above")
+    parser.add_argument("--dry_run", action="store_true", help="write nothing, list what would go where")
     options = parser.parse_args(arguments)
+    source, output_dir = source_of(options.to), options.output_dir
+    zips = {output_dir / f"{versioned_name(bundle)}.zip": bundle for bundle in options.bundles}
+    planned = [path.with_name(path.stem + suffix) for path in zips for suffix in (".zip", *SUFFIXES)]
+    planned += [output_dir / INDEX]
+    # what would be refused is refused before the work is done
+    contents = {path: release_files(bundle) for path, bundle in zips.items()}
+    if has_sources := (ROOT / "pyproject.toml").is_file():
+        release_files(ROOT / "mdl_monai")
+        planned += [output_dir / name for name in ARCHIVES]
+    to_type = commands(options.to, planned)
+    if options.dry_run:
+        for path, names in contents.items():
+            _say(f"{path} would hold {', '.join(map(str, names))}")
+        for path in planned:
+            _say(f"{path} would go to {options.to or output_dir}")
+    else:
+        if check.main(list(map(str, options.bundles))):
+            return 1
+        for path, bundle in zips.items():
+            write_zip(bundle, path)
+        write_index(output_dir / INDEX, list(zips), source, EARLIER)
+        for path in (*zips, output_dir / INDEX):
+            _say_written(path)
+        for path, bundle in zips.items():
+            for export, remark in export_bundle(bundle, path.with_suffix("")):
+                _say_written(export, remark)
+        if has_sources:
+            for path in build_package(ROOT, output_dir):
+                _say_written(path)
+        to_type = commands(options.to, [path for path in planned if path.is_file()])
+    _say("\n".join(["", "To upload it, type", *to_type] if to_type else ["", "Nothing is uploaded."]))
+    return 0
+
+
+def _say_written(path: Path, remark: str = "") -> None:
+    size = f"{path.stat().st_size} bytes, SHA-256 {sha256(path)}" if path.is_file() else ""
+    _say("  ".join(filter(None, (str(path), size, remark))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # MONAI warns in the log of what is reported here
+    sys.exit(main())
