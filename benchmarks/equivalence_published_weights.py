@@ -32,7 +32,7 @@ STAGES |= {"generic_real_radial20_S10": 10, "generic_real_radial20_S11": 11}
 
 def load_images(folder: Path, split: str) -> Tensor:
     """Slices of a split scaled to peak 1, [N, 1, H, W]."""
-    records = json.loads((folder / "dataset.json").read_text())[split]
+    records = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))[split]
     paths = [folder / record["image"] for record in records]
     slices = [nibabel.Nifti1Image.from_filename(path).get_fdata(dtype=np.float32).squeeze() for path in paths]
     images = torch.from_numpy(np.stack(slices)).unsqueeze(1)

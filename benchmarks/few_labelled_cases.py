@@ -38,7 +38,7 @@ METRIC = "dice_mean"
 
 def few(folder: Path, counts: list[int], to: Path) -> Path:
     """A data set with a list `few_<count>` for each count, beside `test` and one more subject to look on."""
-    listing = json.loads((folder / "dataset.json").read_text())
+    listing = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     by_subject: dict[str, dict[str, Any]] = {}
     for record in load_records(folder, "train", "image", "label"):
         by_subject.setdefault(record["subject"], record)

@@ -88,7 +88,7 @@ def anterior_third(label: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def relabelled(folder: Path, to: Path, how: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Path:
     """The data set with other label maps; the images stay where they are."""
-    listing = json.loads((folder / "dataset.json").read_text())
+    listing = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     to.mkdir(parents=True, exist_ok=True)
     for records in (value for value in listing.values() if isinstance(value, list)):
         for record in records:
@@ -107,7 +107,7 @@ def evaluate(output_dir: Path, *further: Any, shares: list[float] | None = None,
     kept = output_dir / "shares.json"
     if (output_dir / "metrics.csv").is_file() and (shares is None or kept.is_file()):
         if shares is not None:
-            shares.extend(json.loads(kept.read_text()))
+            shares.extend(json.loads(kept.read_text(encoding="utf-8")))
         return table(output_dir)
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.yaml" for name in ("common", "inference", "evaluate")])

@@ -54,7 +54,7 @@ def measured(function: Callable[[], Any]) -> tuple[Any, float, float]:
     """
 
     def memory(field: str) -> float:
-        status = Path("/proc/self/status").read_text().splitlines()
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in status if line.startswith(field)) * 1024 / 1e6
 
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far is now what is held
@@ -198,7 +198,7 @@ def fuse(out: Path) -> None:
         sys.exit(
             f"ANTsPy is not installed for {sys.executable}: `fuse` needs antspyx, see benchmarks/README.md"
         )
-    cases = json.loads((out / "manifest.json").read_text())["cases"]
+    cases = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["cases"]
     done = costs(out)
     with (out / "jlf.csv").open("a", newline="") as file:
         table = csv.DictWriter(file, ["case", "atlases", "seconds", "peak_mb"])
@@ -233,7 +233,7 @@ def score(out: Path) -> None:
             hot = one_hot(load(out / image.meta["case"][0] / "jlf.nii.gz"), range(1, n_labels))
             return torch.zeros_like(image[:, :1]) + hot.to(image.device)  # keeps the image's metadata
 
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     parser = configuration(manifest["bundle"], {**manifest["overrides"], "output_dir": str(out)})
     steps = "preprocessing#transforms"
     parser[steps] = [step for step in parser[steps] if not about_atlases(step)]  # their work is done
@@ -246,7 +246,7 @@ def score(out: Path) -> None:
     for row in table.rows:
         row["time_s"] = float(taken[row["case"]]["seconds"])
     table.write()
-    for metric, values in json.loads((out / "metrics_summary.json").read_text()).items():
+    for metric, values in json.loads((out / "metrics_summary.json").read_text(encoding="utf-8")).items():
         print(f"{metric}: {values['mean']:.4f}")
 
 
@@ -258,7 +258,7 @@ def network_cost(out: Path, case: str) -> tuple[float, float, bool]:
     from mdl_monai.transforms.atlases import one_hot
 
     torch.set_num_threads(1)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     parser = configuration(manifest["bundle"], manifest["overrides"])
     labels = range(1, len(parser.get_parsed_content("labels")) + 1)
     network, weights = (parser.get_parsed_content(name) for name in ("network_def", "ckpt_path"))
@@ -279,7 +279,7 @@ def network_cost(out: Path, case: str) -> tuple[float, float, bool]:
 
 def speed(out: Path, ants_python: str) -> None:
     """Print CPU seconds and memory of both for the first case, each on one thread in a process of its own."""
-    cases = json.loads((out / "manifest.json").read_text())["cases"]
+    cases = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["cases"]
     case = next(iter(cases))
     with tempfile.TemporaryDirectory() as name:
         alone = Path(name)

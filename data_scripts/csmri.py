@@ -193,7 +193,9 @@ SETS = {
 
 def prepare(output_dir: Path, sets: list[str], host: str = HOST, content: dict | None = None) -> ChecksumLock:
     """Download, check and write the named sets, and add their lists to ``dataset.json``."""
-    content = content or json.loads(Path(__file__).with_name("csmri_content.json").read_text())
+    content = content or json.loads(
+        Path(__file__).with_name("csmri_content.json").read_text(encoding="utf-8")
+    )
     lock = ChecksumLock(output_dir / "checksums.json")
     index = output_dir / "dataset.json"
     for name in sets:
@@ -203,7 +205,7 @@ def prepare(output_dir: Path, sets: list[str], host: str = HOST, content: dict |
                 bar.update()
                 return lock.fetch(f"{host}/{path}", f"downloads/{path}")
 
-            lists = json.loads(index.read_text()) if index.is_file() else {}
+            lists = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
             try:
                 lists |= SETS[name](get, output_dir, content)
             finally:

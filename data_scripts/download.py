@@ -123,7 +123,9 @@ class ChecksumLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.is_file() else {}
+        self.entries: dict[str, dict[str, str]] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        )
         self.first_used: list[str] = []
 
     def fetch(self, url: str, name: str) -> Path:

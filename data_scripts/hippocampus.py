@@ -142,7 +142,9 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
         InputError: the download fails; the archive, its volumes or their content are not the known ones; or
             the folder holds another data set. Nothing but the archive is written then.
     """
-    known = known or json.loads(Path(__file__).with_name("hippocampus_split.json").read_text())
+    known = known or json.loads(
+        Path(__file__).with_name("hippocampus_split.json").read_text(encoding="utf-8")
+    )
     archive = output_dir / "downloads" / f"{TASK}.tar"
     download(DecathlonDataset.resource[TASK], archive, DecathlonDataset.md5[TASK], "md5")
     with TemporaryDirectory(prefix=".unpacked_", dir=output_dir) as scratch:
@@ -154,7 +156,7 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
         lists = {split: [record(name) for name in names[split]] for split in names}
         lists |= parts_of_train(lists["train"])
         index, text = output_dir / "dataset.json", json.dumps(PROPERTIES | lists, indent=1) + "\n"
-        if index.is_file() and index.read_text() != text:
+        if index.is_file() and index.read_text(encoding="utf-8") != text:
             raise InputError(
                 "the output folder holds another data set",
                 where=index,

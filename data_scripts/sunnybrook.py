@@ -300,7 +300,7 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
         InputError: the download fails; the archives, their slices, images or contours are not the known ones; or
             the folder holds another data set. Nothing but the downloads is written then.
     """
-    known = known or json.loads(Path(__file__).with_name("sunnybrook_split.json").read_text())
+    known = known or json.loads(Path(__file__).with_name("sunnybrook_split.json").read_text(encoding="utf-8"))
     paths = {name: output_dir / "downloads" / name for name in SOURCES}
     for name, (url, sha256) in SOURCES.items():
         download(url, paths[name], sha256)
@@ -317,7 +317,7 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
     }
     lists |= parts_of_train(lists["train"])
     index, text = output_dir / "dataset.json", json.dumps(PROPERTIES | lists, indent=1) + "\n"
-    if index.is_file() and index.read_text() != text:
+    if index.is_file() and index.read_text(encoding="utf-8") != text:
         raise InputError(
             "the output folder holds another data set",
             where=index,

@@ -110,7 +110,7 @@ def index_text(index: Path, patients: Patients, views: Iterable[str | None]) -> 
     """What the dataset.json at `index` will hold; refuses one that holds something else."""
     lists = {split: [record(p, v) for p in patients[split] for v in views] for split in patients}
     text = json.dumps(PROPERTIES | lists, indent=1) + "\n"
-    if index.is_file() and index.read_text() != text:
+    if index.is_file() and index.read_text(encoding="utf-8") != text:
         raise InputError(
             "the output folder holds another data set",
             where=index,
@@ -155,7 +155,7 @@ def prepare(output_dir: Path, slices: bool = False, known: Patients | None = Non
         InputError: the download fails; the archive or its files are not the known ones; or a folder holds
             another data set. Nothing but the archive is written then.
     """
-    known = known or json.loads(Path(__file__).with_name("synthrad_split.json").read_text())
+    known = known or json.loads(Path(__file__).with_name("synthrad_split.json").read_text(encoding="utf-8"))
     archive = output_dir / "downloads" / ARCHIVE
     download(SOURCE[0], archive, SOURCE[1], "md5")
     with opened(archive) as source:

@@ -35,7 +35,7 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
     Raises:
         InputError: the real data is not there, or the bundle's command failed.
     """
-    demo: dict[str, Any] = yaml.safe_load((bundle / "configs" / "demo.yaml").read_text())
+    demo: dict[str, Any] = yaml.safe_load((bundle / "configs" / "demo.yaml").read_text(encoding="utf-8"))
     if data_root is None:
         dataset_dir, split = output_dir / "inputs", SPLIT
         module, function = demo["embedded_inputs"].rsplit(".", 1)
@@ -49,7 +49,7 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
                 remedy="get it with data_scripts/, or unset MDL_DATA_ROOT to run on embedded data",
             )
     overlays, options = ["inference", "evaluate"], {"baselines": "true"}
-    if NO_REFERENCE in json.loads((dataset_dir / "dataset.json").read_text()):
+    if NO_REFERENCE in json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8")):
         overlays, options, split = ["inference"], {}, NO_REFERENCE
     options |= demo.get("options", {}) | (demo.get("real_options", {}) if data_root else {})
     options |= {"dataset_dir": str(dataset_dir), "split": split, "output_dir": str(output_dir)}

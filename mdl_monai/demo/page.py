@@ -48,11 +48,11 @@ def _figure(entry: dict[str, Any] | None) -> str:
 
 def _summary_table(result: BundleResult) -> str:
     """Methods down, metrics across: mean over cases and 95 % interval over subjects."""
-    own = json.loads((result.output_dir / "metrics_summary.json").read_text())
+    own = json.loads((result.output_dir / "metrics_summary.json").read_text(encoding="utf-8"))
     methods = {"this bundle's network": own}
     baselines = result.output_dir / "baselines_summary.json"
     if baselines.is_file():
-        methods.update(json.loads(baselines.read_text()))
+        methods.update(json.loads(baselines.read_text(encoding="utf-8")))
     head = "".join(f"<th>{escape(metric)}</th>" for metric in own)
     rows = "".join(
         f"<tr><td>{escape(name)}</td>{''.join(f'<td>{_figure(row.get(metric))}</td>' for metric in own)}</tr>"
@@ -82,7 +82,7 @@ def _pictures(result: BundleResult) -> str:
 
 
 def _section(result: BundleResult) -> str:
-    metadata = json.loads((result.bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((result.bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     with (result.output_dir / "metrics.csv").open() as file:
         n_cases = len({row["case"] for row in csv.DictReader(file)})
     return f"""

@@ -94,7 +94,9 @@ class SynthesisQuality:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
-        self.typical = json.loads(self.typical_path.read_text()) if self.typical_path.is_file() else None
+        self.typical = (
+            json.loads(self.typical_path.read_text(encoding="utf-8")) if self.typical_path.is_file() else None
+        )
         if self.reverse is not None and self.reverse_ckpt is not None:
             LoadWeights(self.reverse_ckpt, self.reverse)()
 

@@ -150,7 +150,7 @@ def _paired_records(folder: Path, splits: list[str], image_key: str, label_key: 
 def _listed_records(folder: Path, splits: list[str], image_key: str) -> list[Record]:
     listing = folder / "dataset.json"
     try:
-        content = json.loads(listing.read_text())
+        content = json.loads(listing.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError("dataset.json is not valid JSON", where=listing, found=error) from error
     lists = {

@@ -115,7 +115,7 @@ def _names(folder: Path) -> dict[int, str]:
     listing = folder / "dataset.json"
     if not listing.is_file():
         return {}
-    content = json.loads(listing.read_text())  # `load_records` has read it before
+    content = json.loads(listing.read_text(encoding="utf-8"))  # `load_records` has read it before
     labels = content.get("labels") if isinstance(content, dict) else None
     names: dict[int, str] = {}
     for a, b in (labels or {}).items() if isinstance(labels, dict) else ():

@@ -130,7 +130,7 @@ def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
         return {"dataset_dir": str(data), "split": demo["real_split"]}
     module, function = demo["embedded_inputs"].rsplit(".", 1)
     write_inputs(getattr(importlib.import_module(module), function), folder)
-    return {"split": next(iter(json.loads((folder / "dataset.json").read_text())))}
+    return {"split": next(iter(json.loads((folder / "dataset.json").read_text(encoding="utf-8"))))}
 
 
 def _other_sizes(image: Tensor) -> list[Tensor]:

@@ -118,17 +118,17 @@ def test_inference_follows_each_arm_by_its_weights_alone(
         given = nib.load(slices / f"p3_{view}_mr.nii.gz")
         found = nib.load(tmp_path / "predictions" / f"p3_{view}_mr.nii.gz")
         assert found.shape == given.shape and found.get_data_dtype() == np.int16
-        record = json.loads((tmp_path / "quality" / f"p3_{view}_mr.json").read_text())
+        record = json.loads((tmp_path / "quality" / f"p3_{view}_mr.json").read_text(encoding="utf-8"))
         assert "mind_residual_mean" in record and "cycle_error_mean" not in record
         residual = nib.load(tmp_path / "mind_residual" / f"p3_{view}_mr.nii.gz")
         assert residual.shape == given.shape and 0 < residual.get_fdata().max() <= 1
-    assert "mae" in json.loads((tmp_path / "metrics_summary.json").read_text())
+    assert "mae" in json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("arm", CYCLEGANS)
 def test_plan_and_checkpoint_hold_what_the_arm_is(arm: str, trained: Callable[[str], Path]) -> None:
     folder = trained(arm)
-    assert json.loads((folder / "plan.json").read_text()) == {
+    assert json.loads((folder / "plan.json").read_text(encoding="utf-8")) == {
         "generator": "resnet", "spacing": [MM] * 3, "hu_range": [-1024, 3000], "features": 4, "n_blocks": 1,
         "upsampling": "resize",
     }  # fmt: skip
@@ -147,7 +147,7 @@ def test_plan_and_checkpoint_hold_what_the_arm_is(arm: str, trained: Callable[[s
 
 def test_nie_starts_from_the_unet_and_keeps_its_discriminator(trained: Callable[[str], Path]) -> None:
     folder = trained("nie")
-    assert json.loads((folder / "plan.json").read_text())["generator"] == "unet"
+    assert json.loads((folder / "plan.json").read_text(encoding="utf-8"))["generator"] == "unet"
     assert {"discriminator", "discriminator_optimizer"} < parts(folder)
     assert not (folder / "reverse.pt").exists()
 
@@ -164,7 +164,7 @@ def test_the_way_back_maps_the_cycle_error(
             reverse_ckpt=reverse, view="axial",
         )  # fmt: skip
         made.run()
-        record = json.loads((tmp_path / arm / "quality" / "p3_axial_mr.json").read_text())
+        record = json.loads((tmp_path / arm / "quality" / "p3_axial_mr.json").read_text(encoding="utf-8"))
         found[arm] = record["cycle_error_mean"]
         network = made.parser.get_parsed_content("reverse")
         assert all(torch.equal(v, network.state_dict()[k]) for k, v in torch.load(reverse).items())
@@ -292,7 +292,7 @@ def test_two_processes_train_and_evaluate_as_one(slices: Path, run_bundle: Run, 
             NAME, ["inference", "evaluate", *overlays], launcher=launcher, dataset_dir=slices,
             split="['train', 'val', 'test']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
         )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
         assert summary["mae"]["count"] == 8
         means.append([summary[k]["mean"] for k in ("mae", "psnr", "ssim", "bone_dice")])
     np.testing.assert_allclose(means[0], means[1], rtol=1e-4)

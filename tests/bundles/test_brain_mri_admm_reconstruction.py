@@ -49,10 +49,10 @@ def test_shipped_weights_beat_zero_filling_and_write_every_result(
         "tv",
         "wavelet",
     }
-    summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
     assert set(summary) == {"psnr", "nmse", "ssim", "time_s"}
     assert summary["psnr"]["count"] == 5 and summary["psnr"]["unit"] == "patient"
-    baselines = json.loads((tmp_path / "baselines_summary.json").read_text())
+    baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
     assert baselines["zero_filled"]["psnr"]["difference"]["ci95_low"] > 1
     assert [p.suffix for p in (tmp_path / "pictures").iterdir()] == [".png"]
 
@@ -97,7 +97,7 @@ def test_training_writes_weights_that_inference_takes_and_resumes(
         **SMALL,
     }
     run_bundle(NAME, ["train"], max_epochs=2, **options)
-    split = json.loads((tmp_path / "split.json").read_text())
+    split = json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))
     assert len(split["train"]) == 2 and len(split["val"]) == 1 and not set(split["train"]) & set(split["val"])
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert {t.device.type for t in state.values()} == {"cpu"}
@@ -150,7 +150,10 @@ def test_two_processes_train_and_evaluate_as_one(
             ckpt_path=small_weights,
             **SMALL,
         )
-    one, two = (json.loads((tmp_path / f / "metrics_summary.json").read_text()) for f in ("one", "two"))
+    one, two = (
+        json.loads((tmp_path / f / "metrics_summary.json").read_text(encoding="utf-8"))
+        for f in ("one", "two")
+    )
     assert two["psnr"]["count"] == 11
     for key in ("psnr", "nmse", "ssim"):
         assert two[key]["mean"] == pytest.approx(one[key]["mean"], rel=1e-5)
@@ -177,7 +180,7 @@ def test_the_basic_network_trains_for_one_mask_and_is_evaluated_with_it(
         split="test",
         **options,
     )
-    assert "ADMMNet" in (tmp_path / "metrics.csv").read_text()
+    assert "ADMMNet" in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
 
 
 def save(path: Path, array: np.ndarray) -> None:

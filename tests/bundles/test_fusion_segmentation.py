@@ -102,10 +102,10 @@ def test_volumes_are_registered_fused_and_compared_with_a_baseline(
     assert found.shape == given.shape and found.get_data_dtype() == np.uint8
     np.testing.assert_allclose(found.affine, given.affine, atol=1e-4)
     assert set(np.unique(found.dataobj)) == {0, 1, 2}
-    summary = json.loads((out / "metrics_summary.json").read_text())
+    summary = json.loads((out / "metrics_summary.json").read_text(encoding="utf-8"))
     assert summary["dice_mean"]["count"] == 1 and summary["dice_mean"]["mean"] > 0.5
     baselines = ["majority_vote", "staple", "patch_based"]
-    assert list(json.loads((out / "baselines_summary.json").read_text())) == baselines
+    assert list(json.loads((out / "baselines_summary.json").read_text(encoding="utf-8"))) == baselines
     assert [row["method"] for row in rows(out / "metrics.csv")] == ["DeepFusionNet", *baselines]
 
 
@@ -179,14 +179,14 @@ def test_own_atlases_train_a_network_that_then_segments(
         HIPPOCAMPUS, overlays, output_dir=run, max_epochs=2, pool=2, n_training_atlases=2, val_fraction=0.3,
         patch_size="[16, 20, 16]", n_features=4, **options,
     )  # fmt: skip
-    split = json.loads((run / "split.json").read_text())
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     assert len(split["train"]) == 3 and len(split["val"]) == 1
     run_bundle(
         HIPPOCAMPUS, ["inference", "evaluate", *(["published"] if len(overlays) > 1 else [])], output_dir=run,
         ckpt_path=run / "model.pt", n_pictures=0, n_features=4, **options,
     )  # fmt: skip
     # two epochs of three heads teach little, but what answers is the atlases' labels, near their places
-    assert json.loads((run / "metrics_summary.json").read_text())["dice_mean"]["mean"] > 0.1
+    assert json.loads((run / "metrics_summary.json").read_text(encoding="utf-8"))["dice_mean"]["mean"] > 0.1
 
 
 def test_the_network_that_finds_the_ventricle_trains(hearts: Path, run_bundle: Run, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_two_processes_train_and_evaluate_as_one(hearts: Path, run_bundle: Run, 
             CARDIAC, ["inference", "evaluate", *overlays], launcher=launcher, split="['train', 'test']",
             output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0, **options,
         )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
         assert summary["dice_mean"]["count"] == 5
         means.append([summary[k]["mean"] for k in ("dice_1", "volume_ml_1")])
     np.testing.assert_allclose(means[0], means[1], rtol=1e-5)

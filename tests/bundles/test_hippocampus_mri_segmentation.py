@@ -99,7 +99,7 @@ def test_results_lie_on_the_input_whatever_its_orientation_and_spacing(
     with (tmp_path / "metrics.csv").open() as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert float(rows["IAL"]["dice_1"]) == pytest.approx(float(rows["RAS"]["dice_1"]), abs=0.01)
-    summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
     expected = [f"{m}_{n}" for n in (1, 2) for m in ("dice", "hd95", "asd", "volume_ml")]
     assert list(summary) == [*expected, "dice_mean", "time_s"] and summary["dice_1"]["count"] == 4
     assert sorted(p.stem for p in (tmp_path / "pictures").iterdir()) == ["IAL", "LPS", "RAS", "oblique"]
@@ -111,7 +111,7 @@ def test_the_shipped_weights_find_the_hippocampus_on_any_grid(
     """A volume of the training list, which tells of the way and not of the network, on four grids."""
     if not (data_root / "hippocampus" / "dataset.json").is_file():
         pytest.skip("the hippocampus set is not there")
-    record = json.loads((data_root / "hippocampus" / "dataset.json").read_text())["train"][0]
+    record = json.loads((data_root / "hippocampus" / "dataset.json").read_text(encoding="utf-8"))["train"][0]
     pair = [nib.load(data_root / "hippocampus" / record[key]) for key in ("image", "label")]
     turn = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, 3], [0, 0, 1, -7], [0, 0, 0, 1]])
     fine = [resample_to_output(i, (1.3, 0.7, 1.1), order=1 - n, mode="nearest") for n, i in enumerate(pair)]
@@ -192,9 +192,9 @@ def test_other_data_trains_by_options_alone_and_the_weights_remember_it(
         NAME, ["train"], dataset_dir=data, output_dir=run, max_epochs=3, batch_size=2, features="[4, 8]",
         val_fraction=0.3, val_interval=2,
     )  # fmt: skip
-    plan = json.loads((run / "plan.json").read_text())
+    plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
     assert plan["labels"] == [1, 4] and plan["spacing"] == [2, 2, 6] and plan["patch_size"] == [18, 24, 6]
-    split = json.loads((run / "split.json").read_text())
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     assert len(split["train"]) == 2 and len(split["val"]) == 1
     assert {t.device.type for t in torch.load(run / "model.pt", weights_only=True).values()} == {"cpu"}
     run_bundle(
@@ -207,7 +207,7 @@ def test_other_data_trains_by_options_alone_and_the_weights_remember_it(
     )
     values = set(np.unique(nib.load(run / "predictions" / "3.nii.gz").dataobj))
     assert values <= {0, 1, 4} and values != {0}
-    assert "dice_4" in json.loads((run / "metrics_summary.json").read_text())
+    assert "dice_4" in json.loads((run / "metrics_summary.json").read_text(encoding="utf-8"))
 
 
 def test_a_folder_of_images_gets_label_maps_pictures_and_volumes(
@@ -221,7 +221,7 @@ def test_a_folder_of_images_gets_label_maps_pictures_and_volumes(
     )  # fmt: skip
     written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
     assert written == ["metrics.csv", "metrics_summary.json", "pictures/a.png", "predictions/a.nii.gz"]
-    summary = json.loads((tmp_path / "out" / "metrics_summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "metrics_summary.json").read_text(encoding="utf-8"))
     assert list(summary) == ["volume_ml_1", "volume_ml_2", "time_s"]
     values = np.asarray(nib.load(tmp_path / "out" / "predictions" / "a.nii.gz").dataobj)
     assert (values == 1).any()
@@ -241,7 +241,7 @@ def test_two_processes_train_and_evaluate_as_one(crops: Path, run_bundle: Run, t
             NAME, ["inference", "evaluate", *overlays], launcher=launcher, dataset_dir=crops,
             split="['train', 'val']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
         )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
         assert summary["dice_mean"]["count"] == 5
         means.append([summary[k]["mean"] for k in ("dice_1", "dice_2", "volume_ml_1")])
     np.testing.assert_allclose(means[0], means[1], rtol=1e-5)

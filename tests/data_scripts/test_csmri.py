@@ -63,7 +63,7 @@ def small_sets() -> dict:
 
 def real_sets(root: Path) -> dict:
     """The prepared sets of the data folder."""
-    lists = json.loads((root / "dataset.json").read_text())
+    lists = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
 
     def load(name: str) -> np.ndarray:
         return np.asanyarray(nib.load(root / name).dataobj)
@@ -178,7 +178,7 @@ def test_all_sets_are_prepared_then_verified_without_the_server(server: FileServ
     check_prepared(out, sets)
     assert len(lock.first_used) == 50 + 150 + 6 + 31 + 1 + 13 + 13
 
-    lists = json.loads((out / "dataset.json").read_text())
+    lists = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
     patients = {s: {r["patient"] for r in lists[f"open_ms_{s}"]} for s in ("train", "val", "test")}
     assert patients == {"train": {"p01", "p04", "p12"}, "val": {"p03"}, "test": {"p19"}}
     assert all(
@@ -192,7 +192,7 @@ def test_all_sets_are_prepared_then_verified_without_the_server(server: FileServ
     requests = len(server.ranges)
     again = csmri.prepare(out, ["brain50", "masks"], host=server.url, content=content_of(sets))
     assert len(server.ranges) == requests and again.first_used == []
-    assert json.loads((out / "dataset.json").read_text()) == lists
+    assert json.loads((out / "dataset.json").read_text(encoding="utf-8")) == lists
 
 
 def test_content_that_differs_is_refused_and_nothing_of_its_set_is_written(
@@ -234,5 +234,5 @@ def test_the_shipped_content_is_that_of_the_real_sets_and_their_layout_is_reprod
     write_upstream(server.folder, sets)
     csmri.prepare(tmp_path / "csmri", list(csmri.SETS), host=server.url)  # checks the shipped content
     check_prepared(tmp_path / "csmri", sets)
-    expected = json.loads((root / "dataset.json").read_text())
-    assert json.loads((tmp_path / "csmri" / "dataset.json").read_text()) == expected
+    expected = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    assert json.loads((tmp_path / "csmri" / "dataset.json").read_text(encoding="utf-8")) == expected

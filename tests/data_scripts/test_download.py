@@ -92,7 +92,9 @@ def test_the_lock_trusts_on_first_use_and_verifies_afterwards(server: FileServer
     assert lock.fetch(f"{server.url}/file.mat", "file.mat") == target
     assert lock.first_used == ["file.mat"]
     lock.save()
-    assert json.loads(path.read_text()) == {"file.mat": {"url": f"{server.url}/file.mat", "sha256": SHA256}}
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "file.mat": {"url": f"{server.url}/file.mat", "sha256": SHA256}
+    }
 
     again = ChecksumLock(path)
     again.fetch(f"{server.url}/file.mat", "file.mat")

@@ -99,7 +99,7 @@ def check_prepared(root: Path, files: Files) -> None:
     assert written(root) == sorted(["LICENSE.txt", "dataset.json", "images", "labels", *volumes])
     for path in volumes:
         assert (root / path).read_bytes() == files[path.replace("/", "Tr/")]
-    index = json.loads((root / "dataset.json").read_text())
+    index = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     parts = [index.pop(name) for name in ("fit", "val")]
     assert sorted(r["image"] for part in parts for r in part) == [r["image"] for r in index["train"]]
     assert not {r["patient"] for r in parts[0]} & {r["patient"] for r in parts[1]}
@@ -126,7 +126,7 @@ def test_volumes_are_byte_copies_and_those_outside_the_split_are_held_out(
     root = tmp_path / "hippocampus"
     hippocampus.prepare(root, known)
     check_prepared(root, files)
-    licence = (root / "LICENSE.txt").read_text()
+    licence = (root / "LICENSE.txt").read_text(encoding="utf-8")
     assert "https://creativecommons.org/licenses/by-sa/4.0/" in licence and "Vanderbilt" in licence
     assert [r["case"] for r in load_records(root, "train", label_key="label")] == [
         "hippocampus_001",
@@ -271,11 +271,13 @@ def test_a_folder_with_another_data_set_is_left_alone(
     with pytest.raises(InputError, match=r"(?s)holds another data set.*dataset.json.*--output_dir"):
         hippocampus.prepare(root, known)
     assert written(root) == ["dataset.json"]
-    assert (root / "dataset.json").read_text() == '{"train": []}'
+    assert (root / "dataset.json").read_text(encoding="utf-8") == '{"train": []}'
 
 
 def test_the_shipped_lists_are_disjoint_and_of_the_stated_sizes() -> None:
-    shipped = json.loads(Path(hippocampus.__file__).with_name("hippocampus_split.json").read_text())
+    shipped = json.loads(
+        Path(hippocampus.__file__).with_name("hippocampus_split.json").read_text(encoding="utf-8")
+    )
     assert len(set(shipped["train"])) == 175 and len(set(shipped["test"])) == 43
     assert not set(shipped["train"]) & set(shipped["test"])
     sides = {n + 1 if n % 2 else n - 1 for n in shipped["train"]}
@@ -288,7 +290,7 @@ def test_the_command_reproduces_the_set_that_the_projects_figures_come_from(
     real = data_root / "hippocampus"
     if not (real / "dataset.json").is_file():
         pytest.skip(f"the hippocampus set is not in {real}")
-    expected = json.loads((real / "dataset.json").read_text())
+    expected = json.loads((real / "dataset.json").read_text(encoding="utf-8"))
     records = [*expected["train"], *expected["test"]]
     files = {
         r[k].replace("/", "Tr/"): (real / r[k]).read_bytes() for r in records for k in ("image", "label")
@@ -300,7 +302,7 @@ def test_the_command_reproduces_the_set_that_the_projects_figures_come_from(
     assert "train 175, test 43, held_out 1 volumes" in capsys.readouterr().out
     for name, content in (files | other).items():
         assert (tmp_path / "set" / name.replace("Tr/", "/")).read_bytes() == content
-    index = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    index = json.loads((tmp_path / "set" / "dataset.json").read_text(encoding="utf-8"))
     assert [r["image"] for r in index.pop("held_out")] == [f"images/{name_of(999)}"]
     default = train_val_records(tmp_path / "set", "train", None, 0.15, 0)
     for name, part in (("fit", "train"), ("val", "val")):

@@ -174,7 +174,7 @@ def check_prepared(root: Path) -> None:
     names = sorted(f"{patient}_{n}.nii.gz" for patient, numbers in SLICES.items() for n in numbers)
     pairs = [f"{folder}/{name}" for folder in ("images", "labels") for name in names]
     assert written(root) == sorted(["dataset.json", "images", "labels", *pairs])
-    index = json.loads((root / "dataset.json").read_text())
+    index = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     for split, patients in SPLIT.items():
         assert index[split] == [
             {"patient": p, "image": f"images/{p}_{n}.nii.gz", "label": f"labels/{p}_{n}.nii.gz"}
@@ -511,7 +511,7 @@ def test_a_folder_with_another_data_set_is_left_alone(
     with pytest.raises(InputError, match=r"(?s)holds another data set.*dataset.json.*--output_dir"):
         sunnybrook.prepare(root, known)
     assert written(root) == ["dataset.json"]
-    assert (root / "dataset.json").read_text() == '{"train": []}'
+    assert (root / "dataset.json").read_text(encoding="utf-8") == '{"train": []}'
 
 
 def test_the_sources_are_those_of_the_cardiac_atlas_project() -> None:
@@ -534,7 +534,7 @@ def test_the_command_reproduces_the_lists_that_the_projects_figures_come_from(
     real = data_root / "cardiac_sunnybrook"
     if not (real / "dataset.json").is_file():
         pytest.skip(f"the Sunnybrook set is not in {real}")
-    expected = json.loads((real / "dataset.json").read_text())
+    expected = json.loads((real / "dataset.json").read_text(encoding="utf-8"))
     records = [*expected["train"], *expected["test"]]
     patients = list(dict.fromkeys(r["patient"] for r in records))
     files: Files = {name: {} for name in sunnybrook.SOURCES if name.endswith(".zip")}
@@ -554,7 +554,7 @@ def test_the_command_reproduces_the_lists_that_the_projects_figures_come_from(
     root = tmp_path / "set"
     sunnybrook.main(["--output_dir", str(root)])  # checks against the shipped sizes, places and pictures
     assert "train 260, test 266, held_out 0 slices" in capsys.readouterr().out
-    index = json.loads((root / "dataset.json").read_text())
+    index = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     assert {s: index[s] for s in ("train", "test")} == {s: expected[s] for s in ("train", "test")}
     assert (len(index["fit"]), len(index["val"])) == (
         len(index["train"]) - len(index["val"]),

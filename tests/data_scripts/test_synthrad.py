@@ -100,7 +100,7 @@ def check_volumes(root: Path, files: Files) -> None:
         for kind in KINDS:
             copy = root / "images" / f"{p}_{kind}.nii.gz"
             assert copy.read_bytes() == files[f"Task1/brain/{p}/{kind}.nii.gz"]
-    index = json.loads((root / "dataset.json").read_text())
+    index = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     for split, patients in SPLIT.items():
         assert index.pop(split) == [
             {"patient": p, "centre": p[2], **{k: f"images/{p}_{k}.nii.gz" for k in KINDS}} for p in patients
@@ -128,7 +128,7 @@ def test_volumes_are_byte_copies_and_patients_outside_the_split_are_held_out(
     assert synthrad.prepare(root, known=KNOWN) == SPLIT
     check_volumes(root, files)
     assert not (root / "slices").exists()
-    licence = (root / "LICENSE.txt").read_text()
+    licence = (root / "LICENSE.txt").read_text(encoding="utf-8")
     assert "https://creativecommons.org/licenses/by-nc/4.0/" in licence and "7260705" in licence
     both = train_val_records(root, "train", "val", 0.1, 0, "mr", ["ct", "mask"])
     assert {part: [r["subject"] for r in both[part]] for part in both} == {s: KNOWN[s] for s in both}
@@ -175,7 +175,7 @@ def test_the_set_of_slices_has_the_form_of_the_figures_copy(
     check_volumes(root, files)
     names = [f"images/{p}_{v}_{k}.nii.gz" for p in PATIENTS for v in VIEWS for k in KINDS]
     assert written(root / "slices") == sorted(["LICENSE.txt", "dataset.json", *names])
-    index = json.loads((root / "slices" / "dataset.json").read_text())
+    index = json.loads((root / "slices" / "dataset.json").read_text(encoding="utf-8"))
     for split, patients in SPLIT.items():
         assert [(r["patient"], r["view"]) for r in index[split]] == [(p, v) for p in patients for v in VIEWS]
     assert index["test"][1] == {
@@ -294,11 +294,11 @@ def test_a_folder_with_another_data_set_is_left_alone(
     with pytest.raises(InputError, match=r"(?s)holds another data set.*dataset.json.*--output_dir"):
         synthrad.prepare(tmp_path / "set", slices=True, known=KNOWN)
     assert written(tmp_path / "set") == [other.relative_to(tmp_path / "set").as_posix()]
-    assert other.read_text() == '{"train": []}'
+    assert other.read_text(encoding="utf-8") == '{"train": []}'
 
 
 def shipped() -> dict[str, list[str]]:
-    return json.loads(Path(synthrad.__file__).with_name("synthrad_split.json").read_text())
+    return json.loads(Path(synthrad.__file__).with_name("synthrad_split.json").read_text(encoding="utf-8"))
 
 
 def test_the_command_uses_the_shipped_lists(
@@ -325,7 +325,7 @@ def copy_slices(data_root: Path) -> tuple[dict, Callable[[str], np.ndarray]]:
     def read(name: str) -> np.ndarray:
         return np.asanyarray(nib.Nifti1Image.from_filename(real / name).dataobj)[..., 0]
 
-    return json.loads((real / "dataset.json").read_text()), read
+    return json.loads((real / "dataset.json").read_text(encoding="utf-8")), read
 
 
 def test_the_shipped_lists_are_those_of_the_figures_copy(copy_slices: tuple[dict, Callable]) -> None:

@@ -29,7 +29,7 @@ def run_demo(*options: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_demo_shows_every_bundle_and_says_what_is_no_evidence(tmp_path: Path) -> None:
     ended = run_demo("--output_dir", str(tmp_path))
     assert ended.returncode == 0, ended.stderr
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for bundle in ROOT.glob("bundles/*/configs/demo.yaml"):
         assert f"<h2>{bundle.parents[1].name}</h2>" in page
     pictures = re.findall(r'<img src="([^"]+)"', page)
@@ -70,7 +70,7 @@ def test_options_of_a_bundle_reach_its_command_and_those_for_real_data_only_ther
         "output_dir": str(tmp_path / "out"),
     }
     if not real:
-        lists = json.loads((tmp_path / "out" / "inputs" / "dataset.json").read_text())
+        lists = json.loads((tmp_path / "out" / "inputs" / "dataset.json").read_text(encoding="utf-8"))
         patients = {split: {record["patient"] for record in records} for split, records in lists.items()}
         assert len(patients["demo"]) == 2 and len(patients["train"]) == 11
         assert not patients["demo"] & patients["train"]
@@ -88,7 +88,7 @@ def test_the_page_shows_what_the_fusion_did_beside_the_segmentation(tmp_path: Pa
     for name in ("fusion/a.png", "pictures/a.png", "pictures/of_an_earlier_run.png"):
         (out / name).touch()
     result = BundleResult(tmp_path, {"real_dataset": "hearts"}, out, out / "inputs", "demo", "command", 1.0)
-    page = write_page(tmp_path / "index.html", [result]).read_text()
+    page = write_page(tmp_path / "index.html", [result]).read_text(encoding="utf-8")
     assert re.findall(r'<img src="([^"]+)"', page) == ["out/pictures/a.png", "out/fusion/a.png"]
 
 
@@ -96,4 +96,4 @@ def test_the_page_shows_what_the_fusion_did_beside_the_segmentation(tmp_path: Pa
 def test_demo_runs_on_the_real_sets(tmp_path: Path, data_root: Path) -> None:
     ended = run_demo("--output_dir", str(tmp_path), MDL_DATA_ROOT=str(data_root))
     assert ended.returncode == 0, ended.stderr
-    assert "phantom, not evidence" not in (tmp_path / "index.html").read_text()
+    assert "phantom, not evidence" not in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -101,7 +101,7 @@ def assert_colour(figure: Figure, where: Any, colour: str) -> None:
 
 def shares(folder: Path, case: str = "a") -> dict[str, float]:
     """Those that are not 0."""
-    told = json.loads((folder / f"{case}.json").read_text())
+    told = json.loads((folder / f"{case}.json").read_text(encoding="utf-8"))
     return {name: share for name, share in told["share"].items() if share}
 
 
@@ -123,7 +123,7 @@ def test_each_voxel_has_the_colour_of_the_atlas_that_looks_like_it(
     assert painted(figure, "probability of the label")[0][expected].min() > 0.999
     assert shares(tmp_path) == pytest.approx({"atlas 1": 0.5, "atlas 2": 0.5})
     voxels = expected.sum() * np.prod(shape[2:])
-    assert json.loads((tmp_path / "a.json").read_text())["voxels"] == voxels
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["voxels"] == voxels
     answers = ["all atlases agree: 0.0%", "atlas 1: 50.0%", "atlas 2: 50.0%", "no atlas: 0.0%"]
     assert texts(figure.legends[0]) == answers
     rows = 2 * len(shape) - 3  # one for a slice, three for a volume

@@ -69,7 +69,7 @@ def test_table_and_summary_hold_every_case_once(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["case", "subject", "method", "file", "mae", "time_s"]
     assert [r["case"] for r in rows] == [f"case{n}" for n in range(6)]
-    summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
     assert summary["mae"]["mean"] == pytest.approx(0.5)
     assert summary["mae"]["count"] == 5 and summary["mae"]["unit"] == "patient"
     assert summary["time_s"]["mean"] > 0
@@ -80,7 +80,7 @@ def test_baselines_join_the_table_with_their_paired_difference(tmp_path: Path) -
     evaluate(tmp_path, {"none": Add(0.0), "more": Add(2.0)}, patients=False)
     with (tmp_path / "metrics.csv").open() as file:
         assert [r["method"] for r in csv.DictReader(file)] == ["net"] * 6 + ["none"] * 6 + ["more"] * 6
-    baselines = json.loads((tmp_path / "baselines_summary.json").read_text())
+    baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
     assert baselines["more"]["mae"]["mean"] == pytest.approx(2.0)
     difference = baselines["more"]["mae"]["difference"]
     assert difference["mean"] == pytest.approx(-1.5) and difference["count"] == 5
@@ -93,5 +93,5 @@ def test_undefined_figures_are_null_in_json(tmp_path: Path) -> None:
     table = evaluate(tmp_path)
     table.rows = [{**row, "mae": float("nan")} for row in table.rows]
     table.write()
-    summary = json.loads((tmp_path / "metrics_summary.json").read_text())["mae"]
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))["mae"]
     assert summary["mean"] is None and summary["count"] == 0

@@ -12,7 +12,7 @@ def test_the_cases_of_each_subject_are_listed(tmp_path: Path) -> None:
         "val": [{"subject": "p2", "case": "c"}],
     }
     SplitRecord(str(tmp_path), splits)()
-    assert json.loads((tmp_path / "split.json").read_text()) == {
+    assert json.loads((tmp_path / "split.json").read_text(encoding="utf-8")) == {
         "train": {"p1": ["a", "b"]},
         "val": {"p2": ["c"]},
     }

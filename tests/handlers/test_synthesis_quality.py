@@ -68,7 +68,7 @@ def judged(
         postprocessing=hounsfield,
         val_handlers=[quality, SynthesisPictures(str(folder / "pictures"))],
     ).run()
-    record: dict[str, Any] = json.loads((folder / "quality" / "p0.json").read_text())
+    record: dict[str, Any] = json.loads((folder / "quality" / "p0.json").read_text(encoding="utf-8"))
     return record
 
 

@@ -51,7 +51,7 @@ def test_two_writers_of_one_target_do_not_share_a_temporary_path(tmp_path: Path)
         assert first != second
         first.write_text("first")
         second.write_text("second")
-    assert (tmp_path / "a.txt").read_text() == "first"  # the outer one ends last
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "first"  # the outer one ends last
 
 
 def test_writing_nothing_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_writing_nothing_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> 
     target.write_text("old")
     with pytest.raises(FileNotFoundError), atomic_path(target):
         pass
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
 
 
 WRITERS = {

@@ -18,7 +18,9 @@ def always(_: Path) -> bool:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
+    return {
+        str(f.relative_to(folder)): f.read_text(encoding="utf-8") for f in folder.rglob("*") if f.is_file()
+    }
 
 
 @pytest.mark.parametrize("exists", [False, True])

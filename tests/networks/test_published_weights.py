@@ -26,7 +26,7 @@ from mdl_monai.physics.fourier import fft2c
 def brain(data_root: Path) -> Tensor:
     """Five slices scaled to peak 1, [5, 1, H, W]."""
     folder = data_root / "csmri"
-    records = json.loads((folder / "dataset.json").read_text())["brain50_test"][::10]
+    records = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["brain50_test"][::10]
     slices = [np.asarray(nibabel.load(folder / record["image"]).dataobj).squeeze() for record in records]
     images = torch.from_numpy(np.stack(slices)).float().unsqueeze(1)
     return images / images.amax((2, 3), keepdim=True)

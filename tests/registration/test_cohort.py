@@ -52,7 +52,7 @@ def address(shared_cluster: LocalCluster) -> str:
 
 
 def computed(folder: Path) -> Counter[tuple[str, str]]:
-    lines = (folder / "log.txt").read_text().splitlines()
+    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
     return Counter((line.split()[0], line.split()[1]) for line in lines)
 
 
@@ -77,7 +77,7 @@ def test_a_worker_killed_in_the_middle_leaves_every_pair_done_once(tmp_path: Pat
     times = computed(tmp_path)
     assert times.pop(("t2", "killed_once")) == 2  # the first time it did not come to the end
     assert set(times.values()) == {1} and len(times) == len(asked) - 1
-    workers = {line.split()[2] for line in (tmp_path / "log.txt").read_text().splitlines()}
+    workers = {line.split()[2] for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()}
     assert len(workers) >= 2
     assert processes() == before
 
@@ -125,7 +125,7 @@ def test_what_the_function_holds_goes_once_to_each_worker_and_leaves_with_the_ru
     pairs = {f"t{i}": ["a0", "a1", "a2"] for i in range(20)}
     report = run_cohort(Work(tmp_path, ballast=5_000_000), pairs, address=address, chunk=1, progress=False)
     assert len(report.done) == 60
-    arrivals = (tmp_path / "arrivals.txt").read_text().split()
+    arrivals = (tmp_path / "arrivals.txt").read_text(encoding="utf-8").split()
     with Client(address, set_as_default=False) as client:
         workers = client.run(lambda dask_worker: [*dask_worker.plugins])
     assert len(arrivals) == len(set(arrivals)) == len(workers) == 2

@@ -61,12 +61,12 @@ def save(bundle: Path, name: str, figures: dict[str, Any]) -> None:
 
 def choose(bundle: Path, **choice: str) -> None:
     path = bundle / "configs" / "metadata.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"catalogue": choice}))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"catalogue": choice}))
 
 
 def add_to_card(bundle: Path, text: str) -> None:
     card = bundle / "docs" / "README.md"
-    card.write_text(card.read_text() + text)
+    card.write_text(card.read_text(encoding="utf-8") + text)
 
 
 def test_the_catalogue_of_the_repository_is_current() -> None:
@@ -112,7 +112,11 @@ def test_what_was_not_measured_or_chosen_is_said(bundle: Path) -> None:
     choose(bundle, method="Identity", figures="later", metric="mae")
     assert entry(bundle)["figure"] == entry(bundle)["CPU time a case"] == "not measured"
     path = bundle / "configs" / "metadata.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "catalogue"}))
+    path.write_text(
+        json.dumps(
+            {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "catalogue"}
+        )
+    )
     assert entry(bundle)["method"] == "not named"
     assert len(comparisons(bundle)) == 3
 
@@ -127,7 +131,7 @@ def test_a_comparison_says_where_the_network_is_not_better(bundle: Path) -> None
     verdicts = {row["against"]: (row["not better in"], row["worse in"]) for row in comparisons(bundle)}
     assert verdicts == {
         "far": ("–", "–"),
-        "near": ("PSNR [dB] 0.13 [-0.50, 0.90]", "MAE 2.5 [1.0, 4.0]"),
+        "near": ("PSNR [dB] 0.13 [-0.50, 0.90]", "MAE [HU] 2.5 [1.0, 4.0]"),
         "single": ("–", "PSNR [dB] -0.87"),
     }
     listed = render_readme([bundle]).split("## Where")[1]

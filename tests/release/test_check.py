@@ -16,7 +16,7 @@ from mdl_monai.release.check import CHECKS, SCHEMA, main, run_check
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
     path.write_text(json.dumps(content))
 
@@ -99,7 +99,7 @@ def test_wrong_metadata_is_named(
 
 
 def test_the_schema_is_a_schema_and_its_required_keys_are_described() -> None:
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     assert set(schema["required"]) <= set(schema["properties"])
 
@@ -174,7 +174,7 @@ def test_weights_of_another_network_do_not_export(skeleton_copy: Path) -> None:
 
 def test_a_card_that_drifted_is_found(skeleton_copy: Path) -> None:
     card = skeleton_copy / "docs" / "README.md"
-    card.write_text(card.read_text().replace("*not measured*", "| 99 dB |", 1))
+    card.write_text(card.read_text(encoding="utf-8").replace("*not measured*", "| 99 dB |", 1))
     (problem,) = run_check("model card", skeleton_copy)
     assert "drifted from its figures" in problem
 

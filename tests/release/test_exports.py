@@ -82,7 +82,7 @@ def test_every_format_does_what_the_network_does(skeleton: Path, tmp_path: Path)
         assert b"site-packages" not in (tmp_path / f"x_v0.1.0{suffix}").read_bytes()
     assert metadata["name"] == skeleton.name
     assert json.loads(files["inference.json"]) == json.loads(
-        (skeleton / "configs" / "inference.json").read_text()
+        (skeleton / "configs" / "inference.json").read_text(encoding="utf-8")
     )
 
 

@@ -228,7 +228,7 @@ def test_a_large_file_that_is_there_is_none_missing(release: Path, tmp_path: Pat
 
 
 def test_a_zip_of_another_version_is_refused(release: Path, tmp_path: Path) -> None:
-    (release / INDEX).write_text((release / INDEX).read_text().replace(KEY, f"{NAME}_v0.2.0"))
+    (release / INDEX).write_text((release / INDEX).read_text(encoding="utf-8").replace(KEY, f"{NAME}_v0.2.0"))
     (release / f"{KEY}.zip").rename(release / f"{NAME}_v0.2.0.zip")
     with pytest.raises(InputError, match=r"(?s)another version.*expected: 0\.2\.0.*found: 0\.1\.0"):
         fetch(NAME, "0.2.0", str(release), tmp_path / "b")
@@ -290,7 +290,7 @@ def test_other_versions_than_tested_are_said_in_one_sentence(
     skeleton_copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, package: str
 ) -> None:
     path = skeleton_copy / "configs" / "metadata.json"
-    metadata = json.loads(path.read_text())
+    metadata = json.loads(path.read_text(encoding="utf-8"))
     (metadata["required_packages_version"] if key == "mdl_monai" else metadata)[key] = "9.8.7"
     path.write_text(json.dumps(metadata))
     write_zip(skeleton_copy, tmp_path / "release" / f"{KEY}.zip")
@@ -304,7 +304,9 @@ def test_other_versions_than_tested_are_said_in_one_sentence(
 def test_the_tested_versions_are_nothing_to_speak_of(
     release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata = json.loads((Path(module.__file__).parent / "skeleton/configs/metadata.json").read_text())
+    metadata = json.loads(
+        (Path(module.__file__).parent / "skeleton/configs/metadata.json").read_text(encoding="utf-8")
+    )
     monkeypatch.setattr(module.monai, "__version__", metadata["monai_version"])
     monkeypatch.setattr(module.torch, "__version__", metadata["pytorch_version"] + "+cpu")
     with caplog.at_level(logging.WARNING, logger=module.__name__):

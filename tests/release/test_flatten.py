@@ -51,12 +51,12 @@ def test_check_names_the_file_that_drifted(bundle: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     with (bundle / "configs" / "inference.yaml").open("a") as file:
         file.write("seed: 3\n")
-    before = (bundle / "configs" / "inference.json").read_text()
+    before = (bundle / "configs" / "inference.json").read_text(encoding="utf-8")
     assert main(["--check", str(bundle)]) == 1
     output = capsys.readouterr().out
     assert "inference.json drifted" in output
     assert "train.json" not in output
-    assert (bundle / "configs" / "inference.json").read_text() == before
+    assert (bundle / "configs" / "inference.json").read_text(encoding="utf-8") == before
 
 
 def test_a_missing_flattened_file_has_drifted(bundle: Path) -> None:

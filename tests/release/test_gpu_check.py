@@ -54,7 +54,7 @@ def test_losses_more_than_a_hundredth_apart_fail(
     saved = skeleton_copy / "docs" / "figures" / "gpu_check.json"
     assert saved.exists() == (code == 0)
     if code == 0:
-        row = gpu_table(gpu_check.json.loads(saved.read_text())).splitlines()[2]
+        row = gpu_table(gpu_check.json.loads(saved.read_text(encoding="utf-8"))).splitlines()[2]
         assert row == "| a GPU | 12.5 | 3 | 2.01800 | 2.00000 | 0.90% |"
 
 

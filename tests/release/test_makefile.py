@@ -54,7 +54,7 @@ def test_only_the_options_that_are_set_are_passed(checkout: Path) -> None:
     words = command(checkout, "inference", "BUNDLE=toy", "DATASET_DIR=data")
     assert words[1:4] == ["-m", "monai.bundle", "run"]
     assert options(words) == {
-        "config_file": "bundles/toy/configs/inference.json",
+        "config_file": "['bundles/toy/configs/inference.json']",
         "meta_file": "bundles/toy/configs/metadata.json",
         "logging_file": "bundles/toy/configs/logging.conf",
         "bundle_root": "bundles/toy",

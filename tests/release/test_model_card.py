@@ -88,7 +88,7 @@ def test_a_metric_without_interval_is_a_bare_mean() -> None:
 def test_text_outside_the_markers_stays(bundle: Path) -> None:
     save(bundle, "brain.json", SAVED)
     assert main([str(bundle)]) == 0
-    text = (bundle / "docs" / "README.md").read_text()
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# Card\nbefore\n<!-- table: figures/brain.json -->\n| method |")
     assert "<!-- end -->\nbetween\n<!-- table:" in text
     assert text.endswith("<!-- end -->\nafter\n")
@@ -98,7 +98,7 @@ def test_text_outside_the_markers_stays(bundle: Path) -> None:
 def test_rendering_twice_changes_nothing(bundle: Path) -> None:
     save(bundle, "brain.json", SAVED)
     main([str(bundle)])
-    assert render_card(bundle) == (bundle / "docs" / "README.md").read_text()
+    assert render_card(bundle) == (bundle / "docs" / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_was_never_run_is_not_measured(bundle: Path) -> None:
@@ -142,7 +142,7 @@ def test_recorded_figures_hold_the_summaries_and_their_origin(bundle: Path, tmp_
     options = {"title": "Brain", "command": "make evaluate BUNDLE=x", "data": "brain50, test", "seed": "4"}
     arguments = [text for key, value in options.items() for text in (f"--{key}", value)]
     assert record(["--output_dir", str(output), "--bundle", str(bundle), "--name", "brain", *arguments]) == 0
-    saved = json.loads((bundle / "docs" / "figures" / "brain.json").read_text())
+    saved = json.loads((bundle / "docs" / "figures" / "brain.json").read_text(encoding="utf-8"))
     assert set(saved) == set(SAVED)
     assert figures_table({**saved, "date": "2026-01-31"}) == figures_table(SAVED)
 
@@ -176,7 +176,9 @@ def test_another_evaluation_of_the_same_cases_is_compared_pair_by_pair(bundle: P
     plain = evaluation("plain", {"c": 0.6, "a": 0.7, "b": 0.8})
     origin = {"title": "t", "command": "c", "data": "d", "seed": 0}
     record_figures(own, bundle, "pairs", against=[f"no flips={plain}"], **origin)
-    saved = json.loads((bundle / "docs" / "figures" / "pairs.json").read_text())["baselines"]["no flips"]
+    saved = json.loads((bundle / "docs" / "figures" / "pairs.json").read_text(encoding="utf-8"))["baselines"][
+        "no flips"
+    ]
     assert saved["dice_1"]["mean"] == pytest.approx(0.7)
     difference = saved["dice_1"]["difference"]
     assert [difference[k] for k in ("mean", "ci95_low", "ci95_high")] == pytest.approx([0.1] * 3)

@@ -39,12 +39,12 @@ def test_every_file_of_a_bundle_is_written(skeleton: Path) -> None:
 
 
 def test_name_and_task_are_filled_in_everywhere(skeleton: Path) -> None:
-    metadata = json.loads((skeleton / "configs" / "metadata.json").read_text())
+    metadata = json.loads((skeleton / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["name"] == skeleton.name
     assert metadata["task"] == 'Maps an "image" to itself'
     for path in skeleton.rglob("*"):
         if path.is_file() and path.suffix != ".pt":
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             assert "BUNDLE_NAME" not in text and "BUNDLE_TASK" not in text, path
 
 
@@ -73,7 +73,7 @@ def test_an_existing_bundle_is_never_touched(skeleton_copy: Path) -> None:
     (skeleton_copy / "docs" / "README.md").write_text("mine")
     with pytest.raises(InputError, match="the bundle exists"):
         main([skeleton_copy.name, "--task", "t", "--into", str(skeleton_copy.parent)])
-    assert (skeleton_copy / "docs" / "README.md").read_text() == "mine"
+    assert (skeleton_copy / "docs" / "README.md").read_text(encoding="utf-8") == "mine"
 
 
 def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_it_trains_and_evaluates_with_what_it_trained(skeleton: Path, tmp_path: 
         )
         run.initialize()
         run.run()
-        summary = json.loads((tmp_path / "out put" / "metrics_summary.json").read_text())
+        summary = json.loads((tmp_path / "out put" / "metrics_summary.json").read_text(encoding="utf-8"))
         assert summary["psnr"]["count"] == 4
         assert len(list((tmp_path / "out put" / "predictions").iterdir())) == 4
         shutil.rmtree(tmp_path / "out put" / "predictions")
@@ -138,8 +138,8 @@ def test_it_trains_and_evaluates_in_two_processes(skeleton: Path, tmp_path: Path
         output_dir=tmp_path / "evaluation",
         ckpt_path=tmp_path / "training" / "model.pt",
     )
-    rows = (tmp_path / "evaluation" / "metrics.csv").read_text().splitlines()[1:]
-    listing = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    rows = (tmp_path / "evaluation" / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
+    listing = json.loads((tmp_path / "data" / "dataset.json").read_text(encoding="utf-8"))
     assert sorted(row.split(",")[1] for row in rows) == sorted(
         record["patient"] for record in listing["test"]
     )

@@ -78,7 +78,7 @@ def test_the_archives_hold_all_of_this_package(tmp_path: Path) -> None:
 )
 def test_a_package_that_is_not_right_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     root = sources(tmp_path / "checkout")
-    text = (root / "pyproject.toml").read_text()
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
     assert old in text
     (root / "pyproject.toml").write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=f"(?s){message}"):

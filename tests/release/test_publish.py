@@ -80,7 +80,7 @@ def site(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def edit(path: Path, **change: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
 
 
 @pytest.mark.usefixtures("quick")
@@ -161,7 +161,7 @@ def test_what_was_not_exported_is_not_to_be_uploaded(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("gh release create")
     )
     assert shlex.split(create)[8:] == [f"dist/{KEY}.zip", f"dist/{KEY}.ts", f"dist/{INDEX}"]
-    index = json.loads(Path("dist", INDEX).read_text())
+    index = json.loads(Path("dist", INDEX).read_text(encoding="utf-8"))
     assert index[KEY]["source"] == f"{ADDRESS}/{KEY}.zip"
 
 
@@ -205,13 +205,13 @@ def test_the_index_keeps_earlier_releases(zipped: Path, tmp_path: Path) -> None:
     old = {"head_mr_identity_v0.0.9": {"checksum": "a", "source": "b"}}
     (tmp_path / "old.json").write_text(json.dumps(old))
     write_index(zipped / INDEX, [zipped / f"{KEY}.zip"], ADDRESS, tmp_path / "old.json")
-    index = json.loads((zipped / INDEX).read_text())
+    index = json.loads((zipped / INDEX).read_text(encoding="utf-8"))
     assert list(index) == ["head_mr_identity_v0.0.9", KEY]
     assert index["head_mr_identity_v0.0.9"] == old["head_mr_identity_v0.0.9"]
     checksum = hashlib.sha256((zipped / f"{KEY}.zip").read_bytes()).hexdigest()
     assert index[KEY] == {"checksum": checksum, "source": f"{ADDRESS}/{KEY}.zip"}
     write_index(zipped / INDEX, [zipped / f"{KEY}.zip"], "", zipped / INDEX)  # the same once more
-    assert json.loads((zipped / INDEX).read_text())[KEY]["source"] == f"{KEY}.zip"
+    assert json.loads((zipped / INDEX).read_text(encoding="utf-8"))[KEY]["source"] == f"{KEY}.zip"
 
 
 def test_a_released_version_does_not_change(zipped: Path) -> None:
@@ -228,7 +228,9 @@ def test_monai_finds_versions_and_source_in_the_index(zipped: Path, monkeypatch:
 
     def get(url: str) -> SimpleNamespace:
         assert url == "https://raw.githubusercontent.com/me/repo/v1/models/model_info.json"
-        return SimpleNamespace(text=(zipped / INDEX).read_text(), raise_for_status=lambda: None)
+        return SimpleNamespace(
+            text=(zipped / INDEX).read_text(encoding="utf-8"), raise_for_status=lambda: None
+        )
 
     monkeypatch.setattr(scripts, "requests", SimpleNamespace(get=get))
     versions = monai_bundle.get_bundle_versions("head_mr_identity", repo="me/repo", tag="v1")

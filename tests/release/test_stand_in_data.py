@@ -18,7 +18,9 @@ def written(folder: Path, n_axes: int, **config: Any) -> dict[str, list[dict[str
     border = {"inputs": {"image": {"spatial_shape": ["*"] * n_axes}}}
     parser = ConfigParser({"image_key": "scan", **config, "_meta_": {"network_data_format": border}})
     write_stand_in_data(folder / "data", parser, size=40, n_subjects=2)
-    listing: dict[str, list[dict[str, str]]] = json.loads((folder / "data" / "dataset.json").read_text())
+    listing: dict[str, list[dict[str, str]]] = json.loads(
+        (folder / "data" / "dataset.json").read_text(encoding="utf-8")
+    )
     return listing
 
 

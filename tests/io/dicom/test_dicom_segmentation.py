@@ -259,7 +259,7 @@ def test_only_what_was_written_here_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="something else"):
             write(labels_of(made), source, other)
     assert inputs == {file: file.read_bytes() for file in (tmp_path / "in").iterdir()}
-    assert (tmp_path / "notes.dcm").read_text() == "mine"
+    assert (tmp_path / "notes.dcm").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_failure_in_mid_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
