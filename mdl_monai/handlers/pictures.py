@@ -34,10 +34,10 @@ class ReconstructionPictures(CasePictures):
         label, combined = (None if item.get(k) is None else _plain(item[k]) for k in ("label", "zero_filled"))
         if pred.ndim == 4:
             n = _fullest_slice(pred if label is None else label)
-            border, pred = (
-                border[..., n * border.shape[-1] // pred.shape[-1]],
-                pred[..., n],
-            )  # of its first coil
+            border = border[
+                ..., n * border.shape[-1] // pred.shape[-1]
+            ]  # of several coils, the slice's first
+            pred = pred[..., n]
             label = None if label is None else label[..., n]
         if combined is not None:  # of several coils
             zero_filled = combined[..., n]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from mdl_monai.physics.fourier import ifftc
 NOISE, CALIBRATION, CALIBRATION_AND_IMAGE, REVERSE = 19, 20, 21, 22
 OTHER_PURPOSES = (NOISE, 23, 24, 26, 27, 28, 29)
 """Flags, counted from 1: noise, navigator, phase correction, feedback (2), dummy scan, coil correction."""
+LARGEST = 2**31
+"""Bytes of k-space that are read: more is refused by its declared size."""
 APART = ("contrast", "phase", "repetition", "set")
 """Counters of which each value is an image of its own."""
 
@@ -78,6 +81,16 @@ def encoding_of(xml: bytes | str, path: Path) -> Encoding:
         ) from error
 
 
+def refuse_large(shape: tuple[int, ...], path: Path) -> None:
+    """Raise `InputError` where complex64 k-space of a declared shape would not be held."""
+    size = 8 * math.prod(shape)
+    if size > LARGEST:
+        raise InputError(
+            "the k-space is too large", where=path, expected=f"at most {LARGEST >> 30} GiB",
+            found=f"{shape}, {size / 2**30:.1f} GiB", remedy="split it by slices",
+        )  # fmt: skip
+
+
 def grid_of_lines(stored: h5py.Dataset, encoding: Encoding, path: Path) -> tuple[Tensor, Tensor, np.ndarray]:
     """Lines to k-space [slices, coils, readout, phase], what of it was acquired [slices, readout, phase], and affine.
 
@@ -117,6 +130,7 @@ def grid_of_lines(stored: h5py.Dataset, encoding: Encoding, path: Path) -> tuple
             expected="one number of coils, and slices or a 3D encoding",
             found=f"{len(coils)} numbers of coils, {slices} slices of {nz} partitions",
         )
+    refuse_large((max(slices, nz), int(coils[0]), nx, ny), path)
     k = np.zeros((max(slices, nz), int(coils[0]), nx, ny), np.complex64)
     count = np.zeros((max(slices, nz), nx, ny), np.float32)
     for line, reverse in zip(lines[kept], has(REVERSE)[kept], strict=True):

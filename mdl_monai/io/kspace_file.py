@@ -11,11 +11,8 @@ import torch
 from torch import Tensor
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.ismrmrd import encoding_of, grid_of_lines
+from mdl_monai.io.ismrmrd import encoding_of, grid_of_lines, refuse_large
 from mdl_monai.physics.fourier import fftc, ifftc
-
-LARGEST = 2**31
-"""Bytes of an array that is read: more is refused by its declared size."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,7 @@ def _fastmri(file: h5py.File, path: Path) -> KSpace:
             expected="complex [slices, rows, columns] or [slices, coils, rows, columns]",
             found=f"{getattr(stored, 'dtype', type(stored).__name__)} {getattr(stored, 'shape', '')}",
         )
-    if 8 * stored.size > LARGEST:
-        raise InputError(
-            "the k-space is too large",
-            where=path,
-            expected=f"at most {LARGEST >> 30} GiB",
-            found=f"{stored.shape}, {8 * stored.size / 2**30:.1f} GiB",
-            remedy="split it by slices",
-        )
+    refuse_large(stored.shape, path)
     data = torch.from_numpy(np.asarray(stored, dtype=np.complex64))
     data = data if data.ndim == 4 else data[:, None]
     acquired = (data != 0).any(1)

@@ -68,7 +68,7 @@ def load_mask(path: str | Path, key: str | None = None) -> np.ndarray:
 def _load_mat(path: Path) -> dict[str, np.ndarray]:
     try:
         return {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
-    except NotImplementedError:  # version 7.3 is HDF5, with the axes reversed
+    except NotImplementedError:  # scipy's: version 7.3 is HDF5, with the axes reversed
         with h5py.File(path) as file:
             return {k: np.asarray(v).T for k, v in file.items() if isinstance(v, h5py.Dataset)}
 

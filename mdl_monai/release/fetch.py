@@ -139,6 +139,7 @@ def _unpack(file: IO[bytes], name: str, folder: Path, url: str) -> None:
                 if not entry.is_dir():
                     with archive.open(entry) as source, path.open("xb") as target:
                         shutil.copyfileobj(source, target)
+    # NotImplementedError: zipfile's, for a compression that it does not know; RuntimeError: for an encrypted entry
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise InputError("the zip cannot be unpacked", where=url, found=error) from error
 

@@ -188,6 +188,7 @@ def test_a_declared_giant_is_refused_before_it_is_read(tmp_path: Path) -> None:
         ({}, {"contrast": 1}, "several images"),
         ({"nx": 20}, {}, "does not fit the header"),
         ({"ny": 9}, {}, "does not fit the header"),
+        ({"ny": 10**9, "cy": 7}, {}, "too large"),
     ],
 )
 def test_ismrmrd_that_is_not_one_cartesian_image_is_refused(

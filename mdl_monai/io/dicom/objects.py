@@ -113,6 +113,7 @@ def dicom_images(path: Path) -> Iterator[DicomObject]:
 def _zipped(path: Path) -> Iterator[DicomObject]:
     try:
         archive = zipfile.ZipFile(path)
+    # NotImplementedError: zipfile's, for a zip of a later version than it reads
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError("the zip is damaged", where=path, remedy="pack it again") from error
     with archive:

@@ -123,7 +123,7 @@ def _checked(dataset: FileDataset, shape: tuple[int, int, int], where: str) -> D
 
 def _decoder(syntax: str, where: str) -> Decoder:
     uid = UID(syntax)
-    with suppress(NotImplementedError):
+    with suppress(NotImplementedError):  # pydicom's, for a transfer syntax that it has no decoder for
         if (decoder := get_decoder(uid)).is_available:
             return decoder
     raise InputError(
