@@ -85,6 +85,7 @@ def compared(data: Path, n: int, out: Path, steps_fusion: int, steps_unet: int) 
         ["train.json"],
         fusion,
         "model.pt",
+        resume=True,
         max_epochs=last,
         val_interval=last,
         **common,
@@ -94,7 +95,18 @@ def compared(data: Path, n: int, out: Path, steps_fusion: int, steps_unet: int) 
     last = epochs(steps_unet, n, 4)
     small = {"network_def#network#filters": [16, 32, 64, 96]}
     peer = ["train.json", "dynunet.yaml"]
-    run(UNET, peer, unet, "model.pt", max_epochs=last, val_interval=last, **common, **training, **small)
+    run(
+        UNET,
+        peer,
+        unet,
+        "model.pt",
+        resume=True,
+        max_epochs=last,
+        val_interval=last,
+        **common,
+        **training,
+        **small,
+    )
     tested = ["common.yaml", "inference.yaml", "evaluate.yaml"]
     where = {"split": "test", "n_pictures": 0, **common}
     own = {"ckpt_path": fusion / "model.pt", "atlas_split": f"few_{n}", "baselines": True, **cache}

@@ -43,7 +43,9 @@ def measure(name: str) -> None:
 def main() -> None:
     """Print the peak of each network."""
     for name in NETWORKS:
-        run = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, __file__, name], capture_output=True, encoding="utf-8", check=True
+        )
         print(f"{name}: {float(run.stdout):.0f} MB above the imports (claim: less than {LIMIT_MB})")
 
 

@@ -57,7 +57,7 @@ def measured(function: Callable[[], Any]) -> tuple[Any, float, float]:
         status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in status if line.startswith(field)) * 1024 / 1e6
 
-    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is now what is held
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the highest so far is now what is held
     held, start = memory("VmRSS"), time.process_time()
     result = function()
     return result, time.process_time() - start, memory("VmHWM") - held

@@ -7,7 +7,7 @@ from mdl_monai.errors import InputError, find_input_error
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
 
 
 def test_message_says_what_where_expected_found_and_remedy() -> None:

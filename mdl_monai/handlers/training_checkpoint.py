@@ -138,6 +138,8 @@ class TrainingCheckpoint:
     def _refuse_other_schedule(path: Path, part: Any, state: dict[str, Any]) -> None:
         """A one-cycle schedule has its length built in: another one would step past its end."""
         steps = state.get("total_steps")
+        if steps is not None and getattr(part, "may_be_extended", False) and steps < part.total_steps:
+            return
         if steps is not None and steps != getattr(part, "total_steps", steps):
             raise InputError(
                 "the schedule of the checkpoint has another length",

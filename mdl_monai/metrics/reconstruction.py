@@ -9,6 +9,8 @@ import torch
 from monai.metrics import SSIMMetric
 from torch import Tensor
 
+from mdl_monai.errors import InputError
+
 SSIM_WINDOW = 11  # pixels; smaller images have no SSIM
 
 
@@ -17,7 +19,7 @@ def slices_of(image: Tensor) -> Tensor:
     return image[None] if image.ndim == 3 else image.permute(3, 0, 1, 2)
 
 
-def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
+def reconstruction_metrics(pred: Tensor, label: Tensor | None) -> dict[str, float]:
     """PSNR (dB), NMSE and SSIM of one case, each the mean over its slices.
 
     Each slice is divided by the reference slice's own maximum, so the peak is 1. PSNR = -10 log10 mean((|x| -
@@ -33,7 +35,13 @@ def reconstruction_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
 
     Raises:
         ValueError: if the shapes differ.
+        InputError: there is no reference: k-space that was undersampled in the scanner has none.
     """
+    if label is None:
+        raise InputError(
+            "there is no reference to evaluate against",
+            remedy="use inference; or, of k-space that is fully sampled, set --retrospective true",
+        )
     if pred.shape != label.shape:
         raise ValueError(f"pred {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
     x, g = slices_of(torch.as_tensor(pred).double()), slices_of(torch.as_tensor(label).double())

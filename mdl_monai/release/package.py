@@ -44,7 +44,7 @@ def build_package(root: Path, output_dir: Path) -> list[Path]:
             cwd=draft,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         if ended.returncode:
             raise InputError("the package does not build", where=root, found=ended.stderr[-2000:])

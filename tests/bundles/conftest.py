@@ -66,7 +66,7 @@ def run_bundle() -> Run:
         for key, value in options.items():
             command += [f"--{key.replace('__', '#')}", str(value)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+        ended = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
         assert ended.returncode == code, ended.stderr
         return ended
 

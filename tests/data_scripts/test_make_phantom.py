@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_phantom.py
 
 def test_the_command_writes_a_data_set_split_by_subject(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--output_dir", str(tmp_path), "--subjects", "4", "--slices", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert "train 4, val 2, test 2 slices" in result.stdout
     records = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     patients = {split: {r["patient"] for r in rows} for split, rows in records.items()}

@@ -22,7 +22,11 @@ def run_demo(*options: str, **environment: str) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-W", "ignore", "-m", "mdl_monai.demo", *options]
     kept = {k: v for k, v in os.environ.items() if k != "MDL_DATA_ROOT"}
     return subprocess.run(
-        command, cwd=ROOT, env={**kept, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True
+        command,
+        cwd=ROOT,
+        env={**kept, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        encoding="utf-8",
     )
 
 

@@ -36,3 +36,17 @@ def test_a_resumed_schedule_goes_on_and_tells_its_length() -> None:
     for _ in range(2):
         second.step()
     assert second.get_last_lr() == straight.get_last_lr() == pytest.approx([0.2 * 2 / 7, 0.05 * 2 / 7])
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_longer_training_goes_on_at_its_own_rates() -> None:
+    short, longer, straight = LinearDecay(optimizer(), 4), LinearDecay(optimizer(), 12), LinearDecay(optimizer(), 12)
+    for _ in range(4):
+        short.step()
+    assert short.get_last_lr() == [0, 0]
+    longer.load_state_dict(short.state_dict())
+    for _ in range(5):
+        longer.step()
+    for _ in range(9):
+        straight.step()
+    assert longer.get_last_lr() == straight.get_last_lr() == pytest.approx([0.2 * 0.5, 0.05 * 0.5])

@@ -74,7 +74,7 @@ def test_a_failing_rename_brings_the_old_folder_back(tmp_path: Path, monkeypatch
 
 
 def make_file(target: Path) -> None:
-    target.write_text("mine")
+    target.write_text("mine", encoding="utf-8")
 
 
 def make_folder(target: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_key_is_the_same_in_every_process() -> None:
     )
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, env=environment
     )
     assert told.stdout.strip() == content_key("demons", {"a": (2.5, None), "b": 1})
     assert len(KEY) == 64 and int(KEY, 16)
@@ -217,7 +217,7 @@ for _ in range(int(sys.argv[4])):
 
 def writer(folder: Path, value: int, puts: int) -> subprocess.Popen[str]:
     arguments = [sys.executable, "-c", WRITER, str(folder), KEY, str(value), str(puts)]
-    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def start(process: subprocess.Popen[str]) -> None:
@@ -273,7 +273,10 @@ def test_what_a_writer_killed_in_mid_write_leaves_does_no_harm_and_goes_in_time(
         "np.savez_compressed = half\n"
     )
     arguments = [sys.executable, "-c", killed_in_mid_write + WRITER, str(tmp_path), KEY, "1", "1"]
-    assert subprocess.run(arguments, input="\n", capture_output=True, text=True).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run(arguments, input="\n", capture_output=True, encoding="utf-8").returncode
+        == -signal.SIGKILL
+    )
     cache = ContentCache(tmp_path)
     (left,) = cache.path(KEY).parent.iterdir()
     assert left.name.startswith(".") and cache.get(KEY) is None

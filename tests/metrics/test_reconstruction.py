@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mdl_monai.errors import InputError
 from mdl_monai.metrics.reconstruction import reconstruction_metrics
 
 
@@ -81,3 +82,8 @@ def test_an_image_below_the_window_has_no_ssim() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         reconstruction_metrics(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+
+def test_without_a_reference_there_is_nothing_to_evaluate() -> None:
+    with pytest.raises(InputError, match="(?s)no reference.*--retrospective"):
+        reconstruction_metrics(torch.rand(1, 5, 6), None)

@@ -16,7 +16,7 @@ from mdl_monai.io.content_cache import ContentCache, content_key
 
 def note(path: Path, line: str) -> None:
     """Append a line; whole even with several writers, as it is one short write."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
 
 

@@ -180,7 +180,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_in_one_sentence(monkeypatch: py
     before = processes()
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as scheduler:
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, encoding="utf-8") as scheduler:
         assert scheduler.stderr
         line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
         threading.Thread(target=scheduler.stderr.read).start()  # its end closes the pipe

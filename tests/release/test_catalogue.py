@@ -211,7 +211,7 @@ def test_a_browser_renders_the_page_without_console_errors(tmp_path: Path) -> No
     page.write_text(render_page(find_bundles(ROOT / "bundles"), "bundles"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     ended = subprocess.run(
-        [str(CHROMIUM), *flags, page.as_uri()], capture_output=True, text=True, timeout=120
+        [str(CHROMIUM), *flags, page.as_uri()], capture_output=True, encoding="utf-8", timeout=120
     )
     assert ended.stdout.count("<section>") == len(find_bundles(ROOT / "bundles")) + 1
     assert ":CONSOLE" not in ended.stderr

@@ -18,7 +18,7 @@ from mdl_monai.release.check import CHECKS, SCHEMA, main, run_check
 def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", CHECKS)

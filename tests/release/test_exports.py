@@ -116,7 +116,7 @@ def test_a_format_that_fails_does_not_stop_the_others(
     skeleton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(program: object, path: Path) -> None:
-        path.write_text("half a file")
+        path.write_text("half a file", encoding="utf-8")
         raise RuntimeError("no such operator\nand much more")
 
     monkeypatch.setattr(exports, "_write_pt2", fail)

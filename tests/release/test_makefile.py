@@ -29,7 +29,11 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", *arguments], cwd=checkout, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+        ["make", *arguments],
+        cwd=checkout,
+        capture_output=True,
+        encoding="utf-8",
+        env={"PATH": "/usr/bin:/bin"},
     )
 
 

@@ -128,7 +128,7 @@ def test_it_trains_and_evaluates_in_two_processes(skeleton: Path, tmp_path: Path
         for name, value in {"bundle_root": skeleton, "dataset_dir": tmp_path / "data", **options}.items():
             command += [f"--{name}", str(value)]
         result = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            command, capture_output=True, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         assert result.returncode == 0, result.stderr[-3000:]
 

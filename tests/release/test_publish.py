@@ -80,7 +80,7 @@ def site(zipped: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def edit(path: Path, **change: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
 
 
 @pytest.mark.usefixtures("quick")

@@ -42,7 +42,7 @@ def test_the_python_of_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
         "\n".join(blocks) + "\nassert list(logits.shape) == [1, 3, 35, 51, 36]\n", encoding="utf-8"
     )
     command = [sys.executable, "-W", "ignore", script.name]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr
     assert "crop (1, 18, 24, 18) [" in ended.stdout
     assert "the data set folder does not exist" in ended.stdout

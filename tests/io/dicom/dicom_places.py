@@ -30,4 +30,4 @@ def voxels_at(places: np.ndarray, affine: np.ndarray, shape: tuple[int, ...]) ->
 
 def dciodvfy(path: Path) -> str:
     """What the validator says of a file."""
-    return subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False).stderr
+    return subprocess.run(["dciodvfy", str(path)], capture_output=True, encoding="utf-8", check=False).stderr
