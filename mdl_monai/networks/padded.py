@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 
@@ -13,18 +13,24 @@ def pad_to_multiple(image: Tensor, multiple: int) -> tuple[Tensor, list[int]]:
         The image, and what was added before and after each axis, from the last axis to the first.
     """
     padding: list[int] = []
-    for n in image.shape[2:][::-1]:
-        missing = (-n) % multiple
-        padding += [missing // 2, missing - missing // 2]
-    return (F.pad(image, padding, mode="replicate") if sum(padding) > 0 else image), padding
+    for axis in range(image.ndim - 1, 1, -1):
+        n = image.shape[axis]
+        padded = (n + multiple - 1) // multiple * multiple
+        before = (padded - n) // 2
+        padding += [before, padded - n - before]
+        # Not F.pad, whose replication an exported program holds for one size alone.
+        places = torch.arange(padded, device=image.device) - before
+        image = image.index_select(axis, places.clamp(0, n - 1))
+    return image, padding
 
 
 def crop_padding(image: Tensor, padding: list[int]) -> Tensor:
     """Take away what `pad_to_multiple` added."""
     for i in range(len(padding) // 2):
         axis = image.ndim - 1 - i
-        image = image.narrow(axis, padding[2 * i], image.shape[axis] - padding[2 * i] - padding[2 * i + 1])
-    return image.contiguous()
+        n = image.shape[axis] - padding[2 * i] - padding[2 * i + 1]
+        image = image.index_select(axis, torch.arange(n, device=image.device) + padding[2 * i])
+    return image
 
 
 class Padded(nn.Module):
