@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +16,37 @@ from monai.transforms import Randomizable
 from torch import nn
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.atomic import atomic_path
+from mdl_monai.handlers.best_weights import cpu_state
+from mdl_monai.handlers.preemption import Preemption
+from mdl_monai.handlers.processes import random_states, rank, set_random_state, world_size
+from mdl_monai.io.checkpoint_files import load_checkpoint, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
-WEIGHTS_NAME = "model.pt"
-PROGRESS = {"best", "epoch", "iteration"}  # what a checkpoint holds besides the states of the parts
+PROGRESS = {"best", "epoch", "iteration", "done", "random", "seed", "cases", "scalers"}
+"""What a checkpoint holds besides the states of the parts."""
 
 logger = logging.getLogger(__name__)
 
 
-def cpu_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Plain contiguous CPU tensors of a network's state_dict, without a data-parallel wrapper's prefix.
-
-    What has two names in the network (MONAI's DynUNet lists all its layers twice) is one tensor here too, so that
-    `torch.save` writes it once.
-    """
-    state = getattr(module, "module", module).state_dict(keep_vars=True)
-    copies = {id(v): v.detach().cpu().contiguous().clone() for v in state.values()}
-    return {k: copies[id(v)] for k, v in state.items()}
-
-
-def save_atomically(content: Any, path: Path) -> None:
-    """`torch.save` beside the target, then rename."""
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
 class TrainingCheckpoint:
-    """Trainer handler: saves the whole state after each epoch, and resumes from it.
+    """Trainer handler: saves the whole state after each epoch and on SIGTERM, and resumes from it.
 
     Every epoch draws its random numbers from the seed, its own number and the process, so what it does depends
     on the state at its start alone: a run that was stopped and resumed ends in the same weights as one that was
-    not.
+    not. On SIGTERM (Slurm's preemption) the state within the epoch is saved too, and the process ends; a resumed
+    run draws that epoch's batches again and passes over those that were done.
 
     It belongs behind the validation in the list of handlers, so that it saves what that found to be the best.
 
     Args:
-        output_dir: receives ``checkpoint.pt`` (all that resuming needs) and ``model.pt`` (the best weights on
-            validation, a plain state_dict of CPU tensors).
+        output_dir: receives ``checkpoint.pt`` (all that resuming needs), the one before it, their digests, and
+            ``model.pt`` (the best weights on validation, a plain state_dict of CPU tensors).
         network, optimizer, lr_scheduler: what is trained.
         dataset: training set, whose random transforms are seeded.
         seed: base of the random numbers.
-        resume: go on from ``checkpoint.pt`` if there is one.
+        resume: go on from the newest whole checkpoint if there is one.
         further: by name, what else is trained (a discriminator, its optimiser): objects with a state_dict.
+        splits: lists of records by name, as `train_val_records` gives them: a checkpoint of other cases is refused.
     """
 
     def __init__(
@@ -72,8 +57,9 @@ class TrainingCheckpoint:
         lr_scheduler: Any,
         dataset: Dataset,
         seed: int = 0,
-        resume: bool = False,
+        resume: bool = True,
         further: Mapping[str, Any] | None = None,
+        splits: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.output_dir, self.network, self.seed, self.resume = Path(output_dir), network, seed, resume
         self.dataset = dataset
@@ -84,42 +70,114 @@ class TrainingCheckpoint:
             **(further or {}),
         }
         self.best = float("-inf")
+        self.cases = _digest_of_cases(splits or {})
+        self.preemption = Preemption()
+        self._found: dict[str, Any] | None = None
+        self._done = 0  # batches of the first epoch that an earlier run did
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
+        """Register with the trainer.
+
+        Raises:
+            InputError: the checkpoint is damaged, or one of another training.
+        """
+        if self.resume:
+            self._find()
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._between_steps)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
-    def _seed_epoch(self, engine: Engine) -> None:
-        seed = self.seed + engine.state.epoch + 1_000_003 * _rank()  # processes must not draw alike
-        torch.manual_seed(seed)
-        transform = getattr(self.dataset, "transform", None)
-        if isinstance(transform, Randomizable):
-            transform.set_random_state(seed=seed)
+    def _find(self) -> None:
+        """Read the checkpoint before other handlers write anything."""
+        if (found := load_checkpoint(self.output_dir / CHECKPOINT_NAME)) is None:
+            return
+        self._found, path = found
+        self._refuse_other_parts(path, self._found)
+        for name, part in self.parts.items():
+            self._refuse_other_schedule(path, part, self._found[name])
+        for what, own in (("seed", self.seed), ("cases", self.cases)):
+            if self._found.get(what, own) != own:
+                raise InputError(
+                    f"the checkpoint is one of a training with {'another' if what == 'seed' else 'other'} {what}",
+                    where=path,
+                    expected=own if what == "seed" else "the lists of split.json",
+                    found=self._found[what] if what == "seed" else "",
+                    remedy="resume with the options of the first run, or start anew: set --resume false or another "
+                    "--output_dir",
+                )
+        self._path = path
 
     def _start(self, engine: Engine) -> None:
-        path = self.output_dir / CHECKPOINT_NAME
-        if not self.resume or not path.is_file():
+        self.preemption.watch()
+        if self._found is None:
             return
+        state, self._found = self._found, None  # a second run in this process goes on from what it has
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self._refuse_other_parts(path, state)
             for name, part in self.parts.items():
-                self._refuse_other_schedule(path, part, state[name])
                 getattr(part, "module", part).load_state_dict(state[name])
-        except InputError:
-            raise
+            for name, scaler in gradient_scalers(engine).items():
+                if state.get("scalers", {}).get(name):
+                    scaler.load_state_dict(state["scalers"][name])
         except Exception as error:
             raise InputError(
                 "the checkpoint does not fit this training",
-                where=path,
+                where=self._path,
                 found=str(error).splitlines()[0],
                 remedy="resume with the options of the first run, or set --resume false or another --output_dir",
             ) from error
         self.best = state["best"]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
-        logger.info("resumed from %s after epoch %d", path, state["epoch"])
+        self._done, self._random = state.get("done", 0), state.get("random", [])
+        if self._done and len(self._random) != world_size():
+            raise InputError(
+                "the training was stopped within an epoch, and goes on in as many processes as before",
+                where=self._path,
+                expected=len(self._random),
+                found=world_size(),
+                remedy="set GPUS to that number",
+            )
+        steps = f" and {self._done} steps" if self._done else ""
+        logger.info("resumed from %s after epoch %d%s", self._path, state["epoch"], steps)
+        if engine.state.max_epochs is not None and state["epoch"] >= engine.state.max_epochs:
+            logger.warning(
+                "the training had ended already; set --resume false or another --output_dir to start anew"
+            )
+
+    def _seed_epoch(self, engine: Engine) -> None:
+        seed = self.seed + engine.state.epoch + 1_000_003 * rank()  # processes must not draw alike
+        torch.manual_seed(seed)
+        transform = getattr(self.dataset, "transform", None)
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(seed=seed)
+
+    def _between_steps(self, engine: Engine) -> None:
+        """Pass over what an earlier run did of this epoch; save and end if asked to."""
+        if self._done:
+            assert engine._dataloader_iter is not None
+            for _ in range(self._done):
+                next(engine._dataloader_iter)
+            self._done = 0
+            set_random_state(self._random[rank()])
+        if self.preemption.asked():
+            self._save(engine, within=True)
+            self._end(engine)
+
+    def _end(self, engine: Engine) -> None:
+        logger.warning(
+            "asked to end (SIGTERM): saved after iteration %d; the same command goes on",
+            engine.state.iteration,
+        )
+        self.preemption.end()
+
+    def _completed(self, engine: Engine) -> None:
+        self.preemption.unwatch()
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        self.preemption.unwatch()
+        raise error
 
     def _refuse_other_parts(self, path: Path, state: dict[str, Any]) -> None:
         """A discriminator that starts anew, or one that is left behind, would not be the same training."""
@@ -131,7 +189,7 @@ class TrainingCheckpoint:
                 expected=", ".join(sorted(self.parts)),
                 found=", ".join(sorted(found)),
                 remedy="resume with the config files of the first run, or start a new training from these weights "
-                "with --pretrained",
+                "with --pretrained and --resume false",
             )
 
     @staticmethod
@@ -147,43 +205,36 @@ class TrainingCheckpoint:
                 expected=f"{steps} steps, as in the first run",
                 found=f"{part.total_steps}",
                 remedy="resume with the same --max_epochs and --batch_size, or start a new training from these "
-                "weights with --pretrained",
+                "weights with --pretrained and --resume false",
             )
 
-    def _save(self, engine: Engine) -> None:
-        if _rank() > 0:
-            return
-        state = {
-            name: cpu_state(part) if isinstance(part, nn.Module) else part.state_dict()
-            for name, part in self.parts.items()
-        }
-        state.update(best=self.best, epoch=engine.state.epoch, iteration=engine.state.iteration)
-        save_atomically(state, self.output_dir / CHECKPOINT_NAME)
+    def _save(self, engine: Engine, within: bool = False) -> None:
+        """Write the state behind this epoch, or within it."""
+        epoch, iteration = engine.state.epoch - within, engine.state.iteration
+        done = iteration % engine.state.epoch_length if within and engine.state.epoch_length else 0
+        random = random_states() if done else []  # of all processes, so before all but one leave
+        if rank() == 0:
+            state = {
+                name: cpu_state(part) if isinstance(part, nn.Module) else part.state_dict()
+                for name, part in self.parts.items()
+            }
+            state.update(best=self.best, epoch=epoch, iteration=iteration, done=done, random=random)
+            state.update(seed=self.seed, cases=self.cases)
+            state["scalers"] = {
+                name: scaler.state_dict() for name, scaler in gradient_scalers(engine).items()
+            }
+            save_checkpoint(state, self.output_dir / CHECKPOINT_NAME)
+        if not within and self.preemption.asked():
+            self._end(engine)
 
 
-class SaveBestWeights:
-    """Validation handler: writes the weights whenever the key metric is the best so far.
+def gradient_scalers(engine: Engine) -> dict[str, torch.amp.GradScaler]:
+    """Those of a MONAI trainer in float16, by name; made when it starts to run."""
+    found = {"scaler": getattr(engine, "scaler", None)}
+    found |= {name: getattr(engine.state, name, None) for name in ("g_scaler", "d_scaler")}
+    return {name: scaler for name, scaler in found.items() if scaler is not None}
 
-    Args:
-        checkpoint: the trainer's handler, which remembers the best figure across a resume.
-        further: by file name, networks whose weights of that moment are written beside.
-    """
 
-    def __init__(
-        self, checkpoint: TrainingCheckpoint, further: Mapping[str, nn.Module] | None = None
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.networks = {WEIGHTS_NAME: checkpoint.network, **(further or {})}
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the validation evaluator."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Compare and save."""
-        state: Any = engine.state
-        score = float(state.metrics[state.key_metric_name])
-        if score > self.checkpoint.best:
-            self.checkpoint.best = score
-            for name, network in self.networks.items() if _rank() == 0 else ():
-                save_atomically(cpu_state(network), self.checkpoint.output_dir / name)
+def _digest_of_cases(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    names = {name: sorted(str(record["case"]) for record in records) for name, records in splits.items()}
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +15,10 @@ from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
 from mdl_monai.errors import InputError
+from mdl_monai.handlers.best_weights import SaveBestWeights, cpu_state, save_atomically
 from mdl_monai.handlers.gradient_guard import GradientGuard
-from mdl_monai.handlers.training_checkpoint import (
-    SaveBestWeights,
-    TrainingCheckpoint,
-    cpu_state,
-    save_atomically,
-)
+from mdl_monai.handlers.training_checkpoint import TrainingCheckpoint
+from mdl_monai.io.checkpoint_files import save_checkpoint
 
 
 class Stop(Exception):
@@ -26,7 +26,14 @@ class Stop(Exception):
 
 
 def train(
-    folder: Path, epochs: int, resume: bool = False, stop_in_epoch: int = 0, width: int = 3
+    folder: Path,
+    epochs: int,
+    resume: bool = True,
+    stop_in_epoch: int = 0,
+    width: int = 3,
+    preempt_at: int = 0,
+    seed: int = 5,
+    names: str = "abcdefg",
 ) -> nn.Module:
     torch.manual_seed(1)
     data = [{"image": torch.full((3,), float(n)), "label": torch.tensor([2.0 * n])} for n in range(7)]
@@ -35,7 +42,14 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=max(epochs, 6) * 4)
     checkpoint = TrainingCheckpoint(
-        str(folder), network, optimizer, scheduler, dataset, seed=5, resume=resume
+        str(folder),
+        network,
+        optimizer,
+        scheduler,
+        dataset,
+        seed=seed,
+        resume=resume,
+        splits={"train": [{"case": name} for name in names]},
     )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
@@ -56,6 +70,11 @@ def train(
         if stop_in_epoch and engine.state.epoch == stop_in_epoch and engine.state.iteration % 4 == 2:
             raise Stop
 
+    if preempt_at:
+        checkpoint.preemption.end = lambda: (_ for _ in ()).throw(Stop)  # type: ignore[method-assign]
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED(once=preempt_at or 10**9), lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
     trainer.run()
     return network
 
@@ -70,9 +89,43 @@ def test_a_killed_and_resumed_training_ends_in_the_same_weights(tmp_path: Path) 
         assert torch.equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.parametrize("step", [1, 7, 12, 13, 24])  # of 4 in an epoch; at its end too
+def test_sigterm_saves_within_the_epoch_and_ends(tmp_path: Path, step: int) -> None:
+    straight = train(tmp_path / "a", 6)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stop):
+        train(tmp_path / "b", 6, preempt_at=step)
+    assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["iteration"] == step
+    assert signal.getsignal(signal.SIGTERM) == before
+    resumed = train(tmp_path / "b", 6)
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_training_that_has_ended_is_not_begun_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = train(tmp_path, 6)
+    again = train(tmp_path, 6)
+    assert torch.equal(first[0].weight, again[0].weight) and "had ended already" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"seed": 6}, "(?s)another seed.*expected: 6.*found: 5"), ({"names": "abcdefx"}, "other cases")],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, options: Any, message: str) -> None:
+    train(tmp_path, 1)
+    with pytest.raises(InputError, match=message):
+        train(tmp_path, 2, **options)
+
+
 def test_without_resume_a_checkpoint_is_not_read(tmp_path: Path) -> None:
     first = train(tmp_path, 2)
-    again = train(tmp_path, 2)
+    again = train(tmp_path, 2, resume=False)
     assert torch.equal(first[0].weight, again[0].weight)
 
 
@@ -86,7 +139,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     train(tmp_path, 1)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     state["network"].pop("0.bias")
-    torch.save(state, tmp_path / "checkpoint.pt")
+    save_checkpoint(state, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match=r"(?s)does not fit this training.*checkpoint\.pt.*--resume false"):
         train(tmp_path, 2, resume=True)
 
@@ -99,25 +152,25 @@ def test_further_parts_are_saved_and_a_checkpoint_with_others_is_refused(tmp_pat
 
     class Engine:
         class state:  # noqa: N801
-            epoch, iteration = 1, 4
+            epoch, iteration, epoch_length, max_epochs = 1, 4, 4, 2
 
     def checkpoint(further: dict[str, nn.Module] | None) -> TrainingCheckpoint:
-        return TrainingCheckpoint(
-            str(tmp_path), plain, optimizer, scheduler, Dataset([]), resume=True, further=further
-        )
+        return TrainingCheckpoint(str(tmp_path), plain, optimizer, scheduler, Dataset([]), further=further)
 
     both, alone = checkpoint({"discriminator": nn.DataParallel(other)}), checkpoint(None)
     both._save(Engine)  # type: ignore[arg-type]
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["discriminator"]
     assert torch.equal(saved["weight"], other.weight)
     with pytest.raises(InputError, match="(?s)another kind.*expected: lr_scheduler.*found: discriminator"):
-        alone._start(Engine)  # type: ignore[arg-type]
+        alone._find()
     nn.init.zeros_(other.weight)
+    both._find()
     both._start(Engine)  # type: ignore[arg-type]
+    both.preemption.unwatch()
     assert torch.equal(saved["weight"], other.weight) and other.weight.any()
     alone._save(Engine)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="(?s)another kind.*expected: discriminator.*found: lr_scheduler"):
-        both._start(Engine)  # type: ignore[arg-type]
+        both._find()
 
 
 def test_best_weights_are_kept_and_plain(tmp_path: Path) -> None:
