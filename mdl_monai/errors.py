@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 
 
 class InputError(ValueError):
-    """The user's input cannot be used.
+    """The user's input cannot be used; `exit_code` is that of a command which it ends.
 
     Args:
         what: one sentence that names the problem.
@@ -19,6 +20,8 @@ class InputError(ValueError):
         remedy: what the user can do about it.
     """
 
+    exit_code = 2
+
     def __init__(
         self, what: str, *, where: object = "", expected: object = "", found: object = "", remedy: str = ""
     ) -> None:
@@ -27,6 +30,22 @@ class InputError(ValueError):
             if str(value):
                 parts.append(f"  {name}: {value}")
         super().__init__("\n".join(parts))
+
+
+class CasesFailedError(InputError):
+    """A run did what it could; some cases failed.
+
+    Args:
+        failed: the reason by case.
+        n_done: cases that were done.
+    """
+
+    exit_code = 1
+
+    def __init__(self, failed: Mapping[str, str], n_done: int) -> None:
+        self.failed = dict(failed)
+        told = [f"{case}: " + reason.replace("\n", "\n  ") for case, reason in failed.items()]
+        super().__init__("\n".join([f"{len(failed)} of {len(failed) + n_done} cases failed", *told]))
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
@@ -56,7 +75,9 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     stream = sys.__stderr__ if isinstance(sys.stderr, io.StringIO) and sys.__stderr__ else sys.stderr
     stream.write(f"\nInputError: {found}\n")
     stream.flush()
-    raise SystemExit(2)  # the interpreter takes the exit code of a SystemExit raised in its hook
+    raise SystemExit(
+        found.exit_code
+    )  # the interpreter takes the exit code of a SystemExit raised in its hook
 
 
 def install_excepthook() -> None:

@@ -56,3 +56,14 @@ def test_a_chain_without_input_error_gives_none() -> None:
     error = RuntimeError("a")
     error.__cause__ = KeyError("b")
     assert find_input_error(error) is None
+
+
+def test_a_run_of_which_cases_failed_ends_with_1() -> None:
+    code = (
+        "from mdl_monai.errors import CasesFailedError, install_excepthook\n"
+        "install_excepthook()\n"
+        "raise CasesFailedError({'a': 'broken\\n  where: there'}, 2)\n"
+    )
+    ended = run(code)
+    assert ended.returncode == 1 and "1 of 3 cases failed\na: broken" in ended.stderr
+    assert "Traceback" not in ended.stderr

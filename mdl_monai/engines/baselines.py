@@ -11,6 +11,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from torch import nn
 
+from mdl_monai.engines.cohort import Cohort
 from mdl_monai.handlers.metrics_table import MetricsTable
 
 
@@ -22,6 +23,7 @@ def run_baselines(
     table: MetricsTable,
     device: torch.device,
     progress: bool = False,
+    cohort: Cohort | None = None,
 ) -> None:
     """Evaluate each baseline with the evaluator's loader and inferer; its rows join the table.
 
@@ -32,6 +34,7 @@ def run_baselines(
         table: the table of the network's evaluator.
         device: where to run.
         progress: show a bar over the cases of each baseline.
+        cohort: that of the network's evaluator, whose failed cases are left out.
     """
     for method, baseline in (baselines or {}).items():
         table.method = method
@@ -41,6 +44,7 @@ def run_baselines(
             network=baseline.to(device),
             inferer=inferer,
             postprocessing=postprocessing,
+            iteration_update=None if cohort is None else cohort.again,
             val_handlers=[table, *([ProgressBar(desc=method)] if progress else [])],
         ).run()
     table.method = table.network_method

@@ -149,6 +149,8 @@ class SynthesisQuality:
 
     def _write(self, engine: Engine) -> None:
         state: Any = engine.state
+        if not state.output:  # a case that failed
+            return
         pred = (state.output[0] if isinstance(state.output, list) else state.output)["pred"]
         case = pred.meta["case"]
         atomic_write_text(

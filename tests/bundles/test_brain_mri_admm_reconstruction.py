@@ -79,7 +79,7 @@ def test_predictions_lie_on_the_inputs_grid_in_its_intensity(
     error = np.linalg.norm(after.get_fdata() - before.get_fdata()) / np.linalg.norm(before.get_fdata())
     assert error < 0.05
     written = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")]
-    assert sorted(written) == ["pictures/thick.png", "predictions/thick.nii.gz"]
+    assert sorted(written) == ["pictures/thick.png", "predictions/thick.nii.gz", "run.json"]
 
 
 def test_training_writes_weights_that_inference_takes_and_resumes(

@@ -40,7 +40,11 @@ def test_a_resumed_schedule_goes_on_and_tells_its_length() -> None:
 
 @pytest.mark.filterwarnings("ignore:Detected call of")
 def test_a_longer_training_goes_on_at_its_own_rates() -> None:
-    short, longer, straight = LinearDecay(optimizer(), 4), LinearDecay(optimizer(), 12), LinearDecay(optimizer(), 12)
+    short, longer, straight = (
+        LinearDecay(optimizer(), 4),
+        LinearDecay(optimizer(), 12),
+        LinearDecay(optimizer(), 12),
+    )
     for _ in range(4):
         short.step()
     assert short.get_last_lr() == [0, 0]
