@@ -35,7 +35,7 @@ multi_gpu_train_configs = $(train_configs),'$(configs)/multi_gpu_train.yaml'
 torchrun = torch.distributed.run --standalone --nproc_per_node=$(GPUS) -m monai.bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-consumers inference evaluate train multi_gpu_train multi_gpu_evaluate gpu-check \
+.PHONY: help demo test test-long test-consumers soak inference evaluate train multi_gpu_train multi_gpu_evaluate gpu-check \
     flatten catalogue release new-bundle format clean need-bundle
 
 help:  ## list the targets
@@ -71,6 +71,9 @@ test: $(INSTALLED_EXTRAS)  ## ruff, mypy, release checks of every bundle, fast t
 test-long: $(INSTALLED_EXTRAS)  ## the slow tests and the benchmarks
 	$(RUN) -m pytest -m slow
 	set -e; for file in benchmarks/*.py; do test ! -e "$$file" || $(RUN) "$$file"; done
+
+soak: $(INSTALLED_EXTRAS)  ## thousands of damaged files: a right result or one clear error each
+	MDL_SOAK=1 $(RUN) -m pytest tests/soak
 
 # Each consumer has an environment of its own: its requirements and the tested torch, without our other pins.
 CONSUMERS := $(notdir $(patsubst %/requirements.txt,%,$(wildcard consumers/*/requirements.txt)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ import torch
 from torch import Tensor
 
 from mdl_monai.errors import InputError
+from mdl_monai.io.hdf5 import refuse_long_rows
+from mdl_monai.io.limits import refuse_large
 from mdl_monai.physics.fourier import ifftc
 
 NOISE, CALIBRATION, CALIBRATION_AND_IMAGE, REVERSE = 19, 20, 21, 22
 OTHER_PURPOSES = (NOISE, 23, 24, 26, 27, 28, 29)
 """Flags, counted from 1: noise, navigator, phase correction, feedback (2), dummy scan, coil correction."""
-LARGEST = 2**31
-"""Bytes of k-space that are read: more is refused by its declared size."""
+LARGEST = 2**20
+"""Of a size or a counter that the header tells."""
 APART = ("contrast", "phase", "repetition", "set")
 """Counters of which each value is an image of its own."""
 
@@ -48,8 +49,11 @@ def encoding_of(xml: bytes | str, path: Path) -> Encoding:
     Raises:
         InputError: no XML, a part is missing, a trajectory that is not Cartesian.
     """
+    text = xml.encode() if isinstance(xml, str) else bytes(xml)
     try:
-        root = ElementTree.fromstring(xml)
+        if b"<!" in text.replace(b"<!--", b""):  # entities may grow without a limit, and name files
+            raise ValueError("a document type")
+        root = ElementTree.fromstring(text)
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
 
@@ -62,9 +66,12 @@ def encoding_of(xml: bytes | str, path: Path) -> Encoding:
         nx, ny, nz = (int(n) for n in numbers("encodedSpace/matrixSize"))
         fov = numbers("encodedSpace/fieldOfView_mm")
         shown = [int(n) for n in numbers("reconSpace/matrixSize")]
-        if min(nx, ny, nz, *shown) < 1 or min(fov) <= 0:
-            raise ValueError("a size of 0")
         centre = root.findtext("encoding/encodingLimits/kspace_encoding_step_1/center")
+        sizes = (nx, ny, nz, *shown)
+        if min(sizes) < 1 or not all(0 < mm < LARGEST for mm in fov):
+            raise ValueError("a size of 0")
+        if max(*sizes, abs(int(centre or 0))) > LARGEST:
+            raise InputError("a size in the ISMRMRD header is too large", where=path, found=f"{max(sizes)}")
         return Encoding(
             encoded=(nx, ny, nz),
             size=(shown[0], shown[1]),
@@ -73,22 +80,12 @@ def encoding_of(xml: bytes | str, path: Path) -> Encoding:
         )
     except InputError:
         raise
-    except (ElementTree.ParseError, ValueError, TypeError) as error:
+    except (ElementTree.ParseError, ValueError, TypeError, OverflowError) as error:
         raise InputError(
             "the ISMRMRD header does not tell the size of the image",
             where=path,
             expected="encoding with encodedSpace and reconSpace: matrixSize and fieldOfView_mm",
         ) from error
-
-
-def refuse_large(shape: tuple[int, ...], path: Path) -> None:
-    """Raise `InputError` where complex64 k-space of a declared shape would not be held."""
-    size = 8 * math.prod(shape)
-    if size > LARGEST:
-        raise InputError(
-            "the k-space is too large", where=path, expected=f"at most {LARGEST >> 30} GiB",
-            found=f"{shape}, {size / 2**30:.1f} GiB", remedy="split it by slices",
-        )  # fmt: skip
 
 
 def grid_of_lines(stored: h5py.Dataset, encoding: Encoding, path: Path) -> tuple[Tensor, Tensor, np.ndarray]:
@@ -99,7 +96,15 @@ def grid_of_lines(stored: h5py.Dataset, encoding: Encoding, path: Path) -> tuple
     Raises:
         InputError: no lines, not one image, lines that do not fit the header.
     """
-    lines = stored[:]
+    refuse_long_rows(stored, path)
+    announced = stored.fields("head")[()]
+    samples = announced["number_of_samples"].astype(np.int64) * announced["active_channels"]
+    if 8 * int(samples.sum()) > path.stat().st_size:  # the samples of a line are never packed
+        raise InputError(
+            "the lines announce more than the file holds", where=path, expected="a file of more than "
+            f"{8 * int(samples.sum())} bytes", found=f"{path.stat().st_size}", remedy="copy it again",
+        )  # fmt: skip
+    lines = stored[()]
     head, index = lines["head"], lines["head"]["idx"]
     flags = head["flags"].astype(np.uint64)
 
@@ -130,7 +135,7 @@ def grid_of_lines(stored: h5py.Dataset, encoding: Encoding, path: Path) -> tuple
             expected="one number of coils, and slices or a 3D encoding",
             found=f"{len(coils)} numbers of coils, {slices} slices of {nz} partitions",
         )
-    refuse_large((max(slices, nz), int(coils[0]), nx, ny), path)
+    refuse_large((max(slices, nz), int(coils[0]), nx, ny), np.dtype(np.complex64).itemsize, path)
     k = np.zeros((max(slices, nz), int(coils[0]), nx, ny), np.complex64)
     count = np.zeros((max(slices, nz), nx, ny), np.float32)
     for line, reverse in zip(lines[kept], has(REVERSE)[kept], strict=True):
@@ -187,7 +192,7 @@ def _affine(head: np.ndarray, slices: np.ndarray, encoding: Encoding, shape: tup
     first, last = head[np.argmin(slices)], head[np.argmax(slices)]
     axes = np.stack([first[name].astype(float) for name in ("read_dir", "phase_dir", "slice_dir")], 1)
     spacing = np.array(encoding.spacing)
-    if abs(np.linalg.det(axes)) < 0.99:
+    if not abs(np.linalg.det(axes)) >= 0.99:
         return np.diag([*spacing, 1.0])
     step = axes * spacing
     centre = first["position"].astype(float)

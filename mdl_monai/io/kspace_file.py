@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.ismrmrd import encoding_of, grid_of_lines, refuse_large
+from mdl_monai.io.affine import check_affine
+from mdl_monai.io.check_input import check_finite
+from mdl_monai.io.hdf5 import own_member, stored_array
+from mdl_monai.io.ismrmrd import encoding_of, grid_of_lines
+from mdl_monai.io.limits import refuse_large
 from mdl_monai.physics.fourier import fftc, ifftc
+
+LARGEST_ENLARGEMENT = 8
+"""Columns of the image for each of k-space: no scanner interpolates more."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +47,27 @@ def load_kspace(path: str | Path) -> KSpace:
     and ``ismrmrd_header``. ISMRMRD: a group with ``xml`` and the acquired lines in ``data``.
 
     Raises:
-        InputError: no HDF5, neither layout, not complex, not finite, too large, not Cartesian, several images in one.
+        InputError: no HDF5, damaged, links to other files, neither layout, not complex, not finite, too large, not
+            Cartesian, several images in one.
     """
     path = Path(path)
     try:
         with h5py.File(path, "r") as file:
             if "kspace" in file:
                 return _fastmri(file, path)
-            groups = [g for g in file.values() if isinstance(g, h5py.Group) and {"xml", "data"} <= g.keys()]
+            groups = [g for name in file if isinstance(g := own_member(file, name, path), h5py.Group)]
+            groups = [g for g in groups if {"xml", "data"} <= g.keys()]
             if len(groups) == 1:
                 return _ismrmrd(groups[0], path)
             found = ", ".join(sorted(file)) or "nothing"
-    except OSError as error:
-        raise InputError("the file is no readable HDF5", where=path, remedy="copy it again") from error
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError("there is not enough memory for the k-space", where=path) from error
+    except Exception as error:  # damaged bytes make h5py and numpy raise a dozen kinds
+        raise InputError(
+            "the file is no readable HDF5", where=path, found=type(error).__name__, remedy="copy it again"
+        ) from error
     raise InputError(
         "the file holds no k-space that is known",
         where=path,
@@ -62,20 +77,22 @@ def load_kspace(path: str | Path) -> KSpace:
 
 
 def _fastmri(file: h5py.File, path: Path) -> KSpace:
-    stored = file["kspace"]
-    if not isinstance(stored, h5py.Dataset) or stored.ndim not in (3, 4) or stored.dtype.kind != "c":
+    stored = stored_array(file, "kspace", path)
+    if stored is None or stored.ndim not in (3, 4) or stored.dtype.kind != "c" or 0 in stored.shape:
         raise InputError(
             "kspace is no complex array of slices",
             where=path,
             expected="complex [slices, rows, columns] or [slices, coils, rows, columns]",
             found=f"{getattr(stored, 'dtype', type(stored).__name__)} {getattr(stored, 'shape', '')}",
         )
-    refuse_large(stored.shape, path)
-    data = torch.from_numpy(np.asarray(stored, dtype=np.complex64))
+    refuse_large(stored.shape, np.dtype(np.complex64).itemsize, path)
+    with np.errstate(over="ignore"):  # what is not finite is refused later
+        data = torch.from_numpy(stored[()].astype(np.complex64))
     data = data if data.ndim == 4 else data[:, None]
     acquired = (data != 0).any(1)
-    if "mask" in file:
-        lines = np.asarray(file["mask"]).astype(bool).reshape(-1)
+    columns = stored_array(file, "mask", path)
+    if columns is not None:
+        lines = np.asarray(columns[()]).astype(bool).reshape(-1)
         if lines.shape != data.shape[-1:]:
             raise InputError(
                 "the mask does not fit the k-space",
@@ -85,15 +102,19 @@ def _fastmri(file: h5py.File, path: Path) -> KSpace:
             )
         acquired &= torch.from_numpy(lines)
     shape = (data.shape[-2], data.shape[-1])
-    if "ismrmrd_header" not in file:
+    header = stored_array(file, "ismrmrd_header", path)
+    if header is None:
         return _finished(data, acquired, shape, np.eye(4), path)
-    encoding = encoding_of(file["ismrmrd_header"][()], path)
+    encoding = encoding_of(header[()], path)
     return _finished(data, acquired, encoding.size, np.diag([*encoding.spacing, 1.0]), path)
 
 
 def _ismrmrd(group: h5py.Group, path: Path) -> KSpace:
-    encoding = encoding_of(group["xml"][0], path)
-    data, acquired, affine = grid_of_lines(group["data"], encoding, path)
+    xml, lines = stored_array(group, "xml", path), stored_array(group, "data", path)
+    if xml is None or lines is None or xml.size != 1 or not {"head", "data"} <= set(lines.dtype.names or ()):
+        raise InputError("the group holds no acquisition", where=path, expected="ISMRMRD's xml and data")
+    encoding = encoding_of(xml[()].flat[0] if xml.shape else xml[()], path)
+    data, acquired, affine = grid_of_lines(lines, encoding, path)
     return _finished(data, acquired, encoding.size, affine, path)
 
 
@@ -103,10 +124,15 @@ def _finished(data: Tensor, mask: Tensor, size: tuple[int, int], affine: np.ndar
     The scanner samples a readout more densely than the image needs, so that it shows more rows; they are dropped in
     image space. What of a readout was not acquired stays out.
     """
-    if not bool(torch.isfinite(torch.view_as_real(data)).all()):
-        raise InputError("the k-space holds NaN or infinite values", where=path, remedy="export it again")
+    check_finite(torch.view_as_real(data), "k-space", where=path)
+    data = data * mask[:, None]
     if not bool(mask.any()):
         raise InputError("the k-space is empty", where=path, found="every sample is 0")
+    if size[1] > LARGEST_ENLARGEMENT * data.shape[-1]:
+        raise InputError(
+            "the image to show is far larger than its k-space", where=path,
+            expected=f"at most {LARGEST_ENLARGEMENT * data.shape[-1]} columns", found=f"{size[1]}",
+        )  # fmt: skip
     full, rows = data.shape[-2], min(size[0], data.shape[-2])
     if rows < full:
         start = full // 2 - rows // 2
@@ -114,4 +140,5 @@ def _finished(data: Tensor, mask: Tensor, size: tuple[int, int], affine: np.ndar
         mask = mask[:, at.clamp(0, full - 1)]
         data = fftc(ifftc(data, -2)[..., start : start + rows, :], -2) * mask[:, None]
         affine = affine @ np.block([[np.eye(3), np.array([[start], [0], [0]])], [np.zeros(3), 1]])
+    check_affine(affine, where=path)
     return KSpace(data.contiguous(), mask, (rows, size[1]), affine)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 
 import h5py
-import nibabel as nib
 import numpy as np
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
 from mdl_monai.errors import InputError
+from mdl_monai.io.hdf5 import own_member, stored_array
+from mdl_monai.io.limits import refuse_large
+from mdl_monai.io.nifti_reader import read_nifti
 
 FORMATS = (".npz", ".npy", ".mat", ".nii", ".nii.gz")
 
@@ -33,14 +36,16 @@ def load_mask(path: str | Path, key: str | None = None) -> np.ndarray:
     name = path.name.lower()
     try:
         if name.endswith(".npz"):
+            with zipfile.ZipFile(path) as packed:
+                refuse_large((sum(entry.file_size for entry in packed.infolist()),), 1, path)
             with np.load(path) as archive:
                 array = _pick(dict(archive), key, path)
         elif name.endswith(".npy"):
-            array = np.load(path)
+            array = np.array(np.load(path, mmap_mode="r"))  # which compares the header with the file's size
         elif name.endswith(".mat"):
             array = _pick(_load_mat(path), key, path)
         elif name.endswith((".nii", ".nii.gz")):
-            array = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+            array = np.asarray(read_nifti(path).dataobj)
         else:
             raise InputError("unknown format of the mask file", where=path, expected=" or ".join(FORMATS))
     except InputError:
@@ -67,10 +72,13 @@ def load_mask(path: str | Path, key: str | None = None) -> np.ndarray:
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:
     try:
+        for _, shape, _ in whosmat(path):
+            refuse_large(shape, 16, path)
         return {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
     except NotImplementedError:  # scipy's: version 7.3 is HDF5, with the axes reversed
         with h5py.File(path) as file:
-            return {k: np.asarray(v).T for k, v in file.items() if isinstance(v, h5py.Dataset)}
+            names = [k for k in file if isinstance(own_member(file, k, path), h5py.Dataset)]
+            return {k: v[()].T for k in names if (v := stored_array(file, k, path)) is not None}
 
 
 def _pick(arrays: dict[str, np.ndarray], key: str | None, path: Path) -> np.ndarray:

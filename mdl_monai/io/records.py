@@ -151,7 +151,7 @@ def _listed_records(folder: Path, splits: list[str], image_key: str) -> list[Rec
     listing = folder / "dataset.json"
     try:
         content = json.loads(listing.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError("dataset.json is not valid JSON", where=listing, found=error) from error
     lists = {
         k: v
@@ -194,7 +194,7 @@ def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Reco
                     remedy="add it, or name the key that the records have",
                 )
             path = folder / str(record[key])
-            if not path.exists():
+            if not _exists(path):
                 raise InputError(
                     "a file of the data set is missing",
                     where=path,
@@ -203,6 +203,13 @@ def _resolved(folder: Path, records: list[Record], keys: list[str]) -> list[Reco
             new[key] = str(path)
         resolved.append(new)
     return resolved
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, a folder that may not be read
+        return False
 
 
 def _case(path: Path) -> str:

@@ -18,6 +18,7 @@ import torch
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header
 from mdl_monai.io.label_map import check_labels, label_values
+from mdl_monai.io.nifti_reader import nifti_header, read_nifti
 from mdl_monai.io.options import flag
 from mdl_monai.io.plan import Plan, given_options, read_plan
 from mdl_monai.io.records import Record, load_records
@@ -132,7 +133,7 @@ def _labels(records: Sequence[Record], label_key: str, known: Sequence[int]) -> 
     for record in records:
         path = record[label_key]
         check_header(path)
-        image: Any = nib.load(path)
+        image = read_nifti(path)
         values = label_values(torch.from_numpy(np.asarray(image.dataobj, dtype=np.float64)), where=path)
         if known:
             check_labels(values, known, where=path)
@@ -154,10 +155,11 @@ def _grids(records: Sequence[Record], image_key: str) -> tuple[np.ndarray, np.nd
     sizes, spacings = [], []
     for record in records:
         check_header(record[image_key], (3,))
-        image: Any = nib.load(record[image_key])
-        order = np.argsort(nib.io_orientation(image.affine)[:, 0])  # array axis of each world axis
-        sizes.append(np.asarray(image.shape[:3])[order])
-        spacings.append(np.asarray(nib.affines.voxel_sizes(image.affine))[order])
+        header = nifti_header(record[image_key])
+        affine = header.get_best_affine()
+        order = np.argsort(nib.io_orientation(affine)[:, 0])  # array axis of each world axis
+        sizes.append(np.asarray(header.get_data_shape()[:3])[order])
+        spacings.append(np.asarray(nib.affines.voxel_sizes(affine))[order])
     return np.asarray(sizes), np.asarray(spacings)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import EnsureChannelFirst, LoadImage, MapTransform
 from monai.utils import ensure_tuple, ensure_tuple_rep
@@ -13,6 +15,8 @@ from monai.utils import ensure_tuple, ensure_tuple_rep
 from mdl_monai.errors import InputError
 from mdl_monai.io.check_input import check_header, check_input
 from mdl_monai.io.dicom.reader import DicomSeriesReader
+from mdl_monai.io.nifti_reader import CheckedNiftiReader, is_nifti
+from mdl_monai.io.png_reader import CheckedPNGReader
 from mdl_monai.io.records import stem
 
 
@@ -29,6 +33,7 @@ class LoadInputd(MapTransform):
         spatial_dims: allowed numbers of spatial axes.
         dicom_series: of a folder with several DICOM series the one that is meant: SeriesNumber or SeriesInstanceUID.
         dicom_allow: faults of a DICOM series that are put up with (`mdl_monai.io.dicom.geometry.ALLOWABLE`).
+        modality: those that a DICOM series may be of ("MR", "CT"); any, if there are none.
     """
 
     def __init__(
@@ -38,15 +43,17 @@ class LoadInputd(MapTransform):
         spatial_dims: Sequence[int] = (2, 3),
         dicom_series: int | str | None = None,
         dicom_allow: Sequence[str] = (),
+        modality: Sequence[str] = (),
     ) -> None:
         super().__init__(keys)
         self.names = self.keys if names is None else ensure_tuple_rep(ensure_tuple(names), len(self.keys))
         self.spatial_dims = tuple(spatial_dims)
+        self._nifti, self._png = CheckedNiftiReader(), CheckedPNGReader()
+        self._dicom = DicomSeriesReader(dicom_series, dicom_allow, modality)
         with warnings.catch_warnings():
             # MONAI 1.6 warns in every run that its optional GPU decoder of DICOM is not installed
             warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
             self._load = LoadImage(image_only=True)
-        self._load.register(DicomSeriesReader(dicom_series, dicom_allow))  # asked before MONAI's own
         self._channel_first = EnsureChannelFirst(strict_check=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -67,10 +74,22 @@ class LoadInputd(MapTransform):
 
     def _read(self, path: Any) -> Any:
         check_header(path, self.spatial_dims)
+        reader: Any = (
+            self._dicom
+        )  # MONAI chooses by trying, and some of its readers take what the others refuse
+        if is_nifti(path) and not Path(path).is_dir():
+            reader = self._nifti
+        elif self._png.verify_suffix(path) and not Path(path).is_dir():
+            reader = self._png
         try:
-            image: Any = self._load(path)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # what float32 cannot hold is refused by `check_input`
+                image: Any = self._load(path, reader)
         except InputError:
             raise
+        except MemoryError as error:
+            raise InputError("there is not enough memory for the image", where=path) from error
         except Exception as error:
             raise InputError("the image file cannot be read", where=path, found=error) from error
         if image.ndim == max(self.spatial_dims) + 1 and image.shape[-1] == 1:

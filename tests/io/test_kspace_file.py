@@ -66,6 +66,8 @@ def test_columns_that_are_0_or_masked_were_not_acquired(tmp_path: Path) -> None:
     kspace[..., 3] = 0
     lines = np.ones(14, bool)
     lines[9] = False
+    whole = load_kspace(fastmri(tmp_path / "b.h5", kspace, mask=lines))
+    assert not whole.data[..., [3, 9]].any() and torch.equal(whole.data[..., 10:], kspace[..., 10:])
     raw = load_kspace(fastmri(tmp_path / "a.h5", kspace, mask=lines, ismrmrd_header=header()))
     assert raw.mask.all(1).all(0).logical_not().nonzero().flatten().tolist() == [3, 9]
     assert not raw.mask[..., [3, 9]].any()
@@ -153,6 +155,8 @@ def test_a_3d_acquisition_becomes_slices(tmp_path: Path) -> None:
         (np.ones((4, 5), complex), "no complex array"),
         (np.zeros((1, 4, 5), complex), "is empty"),
         (np.full((1, 4, 5), np.nan + 0j), "NaN"),
+        (np.full((1, 4, 5), 3e38 + 0j, np.complex64), "below 1e"),  # its image would be infinite
+        (np.zeros((0, 4, 5), complex), "no complex array"),
     ],
 )
 def test_what_is_no_kspace_is_refused(kspace: np.ndarray, words: str, tmp_path: Path) -> None:
@@ -196,4 +200,60 @@ def test_ismrmrd_that_is_not_one_cartesian_image_is_refused(
 ) -> None:
     path = ismrmrd_file(tmp_path / "a.h5", fft2c(images()), header(**{"cy": 7, **sizes}), **changes)
     with pytest.raises(InputError, match=words):
+        load_kspace(path)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        header(fx="nan"),
+        header(fy="inf"),
+        header(ny="1e308"),
+        header(ny="inf"),
+        header(cy="a"),
+        header(ry=10**6),  # an image far larger than its k-space
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>',
+    ],
+)
+def test_headers_with_numbers_that_are_none_are_refused(xml: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="header|far larger"):
+        load_kspace(fastmri(tmp_path / "a.h5", fft2c(images()), ismrmrd_header=xml))
+
+
+def edited_lines(path: Path, edit: Any) -> Path:
+    ismrmrd_file(path, fft2c(images()), header(cy=7))
+    with h5py.File(path, "r+") as file:
+        lines = file["dataset/data"][()]
+        edit(lines["head"])
+        file["dataset/data"][...] = lines
+    return path
+
+
+def test_lines_that_lie_nowhere_or_hold_more_than_the_file_are_refused(tmp_path: Path) -> None:
+    def nowhere(head: Any) -> None:
+        head["position"][:] = np.nan
+
+    def everywhere(head: Any) -> None:
+        head["position"][:] = 7.0  # all slices in one place
+
+    def too_many(head: Any) -> None:
+        head["number_of_samples"], head["active_channels"] = 65535, 65535
+
+    for edit, words in ((nowhere, "affine"), (everywhere, "affine"), (too_many, "more than the file holds")):
+        with pytest.raises(InputError, match=words):
+            load_kspace(edited_lines(tmp_path / f"{edit.__name__}.h5", edit))
+
+
+def test_a_line_of_a_length_that_no_file_holds_is_refused_before_hdf5_makes_room_for_it(
+    tmp_path: Path,
+) -> None:
+    path = ismrmrd_file(tmp_path / "a.h5", fft2c(images()), header(cy=7))
+    data = path.read_bytes()
+    length = np.uint32(2 * 24 * 3).tobytes()  # floats of a line, which stand before the place where they are
+    with h5py.File(path) as file:
+        chunk = file["dataset/data"].id.get_chunk_info(5)
+        at = data.index(length, chunk.byte_offset)
+    assert at < chunk.byte_offset + chunk.size
+    path.write_bytes(data[:at] + b"\xff\xff\xff\x0f" + data[at + 4 :])
+    with pytest.raises(InputError, match="more than the file holds"):
         load_kspace(path)

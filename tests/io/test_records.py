@@ -113,6 +113,15 @@ def test_a_missing_file_folder_or_broken_json_is_named(tmp_path: Path) -> None:
         load_records(tmp_path, "test")
 
 
+def test_names_that_no_file_can_have_and_endless_lists_are_refused(tmp_path: Path) -> None:
+    for name in ("x" * 5000, "a\0b.nii"):
+        with pytest.raises(InputError, match="missing"):
+            load_records(make(tmp_path, {"test": [{"image": name}]}), "test")
+    (tmp_path / "dataset.json").write_text("[" * 10**5, encoding="utf-8")
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_records(tmp_path, "test")
+
+
 def test_a_split_by_subject_shares_none_and_repeats_with_its_seed(tmp_path: Path) -> None:
     records = [{"image": f"{n}.nii.gz", "subject": f"p{n // 5}"} for n in range(50)]
     train, val = split_by_subject(records, 0.15, seed=1)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdl_monai.errors import InputError
+from mdl_monai.io.affine import check_affine
 from mdl_monai.io.dicom.header import SliceHeader, files_in
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def series_geometry(
             step = normal * (step @ normal)
     affine = np.eye(4)
     affine[:3] = np.stack((row * along, column * down, step, positions[0]), axis=1)
+    check_affine(affine, where=files_in([header.name for header in headers], folder))
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's x and y point left and back
     return SeriesGeometry(order, to_ras @ affine)
 

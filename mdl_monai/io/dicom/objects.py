@@ -21,6 +21,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.dicom.header import cut_short, files_in, text_of, value_of
+from mdl_monai.io.limits import max_bytes, refuse_large
 
 MAGIC = slice(128, 132)  # where "DICM" stands
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -118,7 +119,7 @@ def _zipped(path: Path) -> Iterator[DicomObject]:
         raise InputError("the zip is damaged", where=path, remedy="pack it again") from error
     with archive:
         entries = sorted((e for e in archive.infolist() if not e.is_dir()), key=lambda e: e.filename)
-        limit = max(ZIP_FLOOR, ZIP_RATIO * path.stat().st_size)
+        limit = min(max(ZIP_FLOOR, ZIP_RATIO * path.stat().st_size), max_bytes())
         total = sum(entry.file_size for entry in entries)
         if total > limit:
             raise InputError(
@@ -144,6 +145,8 @@ def _read(
     """The image in a file, if there is one; `path` is that of a file that lies in a folder."""
     where = files_in([name], folder)
     try:
+        if path is not None:
+            refuse_large((path.stat().st_size,), 1, where)
         with opened() as file:
             data = _content(file, name, where)
     except InputError:
@@ -213,7 +216,7 @@ def _may_be_deflated(data: bytes) -> bool:
 def _is_image(dataset: FileDataset, where: str) -> bool:
     """Whether an object is an image that could be a slice, by its SOP class."""
     uid = UID(text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID"))
-    if not uid:
+    if not uid.is_valid:  # nothing too; passed over as private, it would be missed at an end of the series
         raise InputError(
             "a DICOM file does not say what it is: SOPClassUID", where=where, remedy="export it again"
         )

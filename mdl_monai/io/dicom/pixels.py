@@ -14,8 +14,8 @@ from pydicom.uid import UID
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.dicom.header import SliceHeader, cut_short, files_in, text_of, value_of
+from mdl_monai.io.limits import refuse_large
 
-MAX_VOXELS = 2**30  # 4 GiB in float32
 REMEDY = (
     "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress it first (dcmdjpeg, gdcmconv)"
 )
@@ -41,20 +41,19 @@ def read_volume(
         float32 [columns, rows, slices]; its memory is that of [slices, rows, columns].
 
     Raises:
-        InputError: more than `MAX_VOXELS`, colour, inverted grey values, a modality lookup table, no pixel data, too
+        InputError: too large, colour, inverted grey values, a modality lookup table, no pixel data, too
             little or too much of it, a compression that cannot be decoded here.
     """
     rows, columns = headers[0][0].shape
-    if len(order) * rows * columns > MAX_VOXELS:
-        raise InputError(
-            "the volume is too large", where=folder, expected=f"at most {MAX_VOXELS} voxels",
-            found=f"{columns} x {rows} x {len(order)}",
-        )  # fmt: skip
+    refuse_large((columns, rows, len(order)), np.dtype(np.float32).itemsize, folder)
+    decoders = [
+        _checked(dataset, (len(frames), rows, columns), files_in([frames[0].name], folder))
+        for dataset, frames in zip(datasets, headers, strict=True)
+    ]
     slot = {index: k for k, index in enumerate(order) if index is not None}
     volume = np.empty((len(order), rows, columns), dtype=np.float32)
     first = 0
-    for dataset, frames in zip(datasets, headers, strict=True):
-        decoder = _checked(dataset, (len(frames), rows, columns), files_in([frames[0].name], folder))
+    for decoder, dataset, frames in zip(decoders, datasets, headers, strict=True):
         pixels = decoder.iter_array(dataset, view_only=True)
         for index, header in enumerate(frames, first):
             frame = _next_frame(pixels)

@@ -27,15 +27,18 @@ class DicomSeriesReader(ImageReader):
     Args:
         series: SeriesNumber or SeriesInstanceUID, where a folder holds several series.
         allow: faults that are put up with, of `geometry.ALLOWABLE`.
+        modality: those that the series may be of ("MR", "CT"); any, if there are none.
 
     Raises:
         InputError: an unknown name in `allow`.
     """
 
-    def __init__(self, series: int | str | None = None, allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self, series: int | str | None = None, allow: Sequence[str] = (), modality: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         check_allow(allow)
-        self.series, self.allow = series, tuple(allow)
+        self.series, self.allow, self.modality = series, tuple(allow), tuple(modality)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether all paths are folders that hold DICOM, zips or DICOM files."""
@@ -71,7 +74,7 @@ class DicomSeriesReader(ImageReader):
                 "one DICOM series a record", where=", ".join(map(str, img)), found=f"{len(img)} paths",
                 remedy="give the folder that holds the files",
             )  # fmt: skip
-        loaded = load_series(img[0], self.series, self.allow)
+        loaded = load_series(img[0], self.series, self.allow, modality=self.modality)
         assert loaded.array is not None
         # As NIfTI would hold it: by rounding of 1e-8 mm MONAI's Spacing decides where its oblique grids begin
         affine = loaded.affine.astype(np.float32).astype(np.float64)

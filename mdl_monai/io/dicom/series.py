@@ -36,7 +36,11 @@ class DicomSeries:
 
 
 def load_series(
-    path: str | Path, series: int | str | None = None, allow: Sequence[str] = (), pixels: bool = True
+    path: str | Path,
+    series: int | str | None = None,
+    allow: Sequence[str] = (),
+    pixels: bool = True,
+    modality: Sequence[str] = (),
 ) -> DicomSeries:
     """Load one DICOM series, classic or enhanced multi-frame.
 
@@ -49,6 +53,7 @@ def load_series(
             only is never meant unless it is named.
         allow: faults that are put up with, of `geometry.ALLOWABLE`.
         pixels: whether the values are read too.
+        modality: those that the series may be of ("MR", "CT"); any, if there are none.
 
     Raises:
         InputError: nothing to read, several series and none named, or a fault of a file (`objects`), of the
@@ -59,6 +64,7 @@ def load_series(
     folder = path.parent if path.is_file() and path.suffix.lower() != ".zip" else path
     with quiet_pydicom():
         images = _chosen(path, folder, series, allow, pixels)
+        _check_modality(images, folder, modality)
         headers = [slice_headers(image.dataset, image.name, folder) for image in images]
         several = [image.name for image, frames in zip(images, headers, strict=True) if len(frames) > 1]
         if several and len(images) > 1:
@@ -107,6 +113,20 @@ def _chosen(
     )  # fmt: skip
 
 
+def _check_modality(images: list[DicomObject], folder: Path, modality: Sequence[str]) -> None:
+    odd = [image.name for image in images if modality and text_of(image.dataset, "Modality") not in modality]
+    if odd:
+        raise InputError(
+            "the series is of another modality", where=files_in(odd, folder), expected=" or ".join(modality),
+            found=_modality(next(image for image in images if image.name == odd[0])),
+        )  # fmt: skip
+
+
+def _modality(image: DicomObject) -> str:
+    """For a message: text of a tag that is not one of a few words is not shown."""
+    return next((m for m in MODALITIES if m == text_of(image.dataset, "Modality")), "other modality")
+
+
 def _without_localizers(images: list[DicomObject], folder: Path, allow: Sequence[str]) -> list[DicomObject]:
     localizers = [image.name for image in images if _is_localizer(image)]
     if not localizers or len(localizers) == len(images):
@@ -127,7 +147,7 @@ def _is_localizer(image: DicomObject) -> bool:
 def _told(images: list[DicomObject]) -> str:
     """A series for a list to choose from: no text of its tags."""
     first = images[0].dataset
-    modality = next((m for m in MODALITIES if m == text_of(first, "Modality")), "other modality")
+    modality = _modality(images[0])
     frames = [_integer(image, "NumberOfFrames") for image in images]
     n_images = sum(int(n) if n.isdigit() else 1 for n in frames)
     size = " x ".join(

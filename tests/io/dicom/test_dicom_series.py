@@ -588,6 +588,16 @@ def test_a_compression_that_cannot_be_decoded_names_the_remedy(tmp_path: Path) -
             load_series(tmp_path / "x.dcm")
 
 
+def test_a_file_whose_class_and_header_are_damaged_is_not_passed_over(tmp_path: Path) -> None:
+    """At an end of the series nobody would miss its slice."""
+    path = Stack(values()).save(tmp_path)[0]
+    data = path.read_bytes()
+    at = data.index(b"1.2.840.10008.5.1.4.1.1.4", 300)  # behind the meta information
+    path.write_bytes(data[: at + 1] + b"/" + data[at + 2 : at + 40])
+    with pytest.raises(InputError, match="does not say what it is|damaged"):
+        load_series(tmp_path)
+
+
 def packed(folder: Path, path: Path, prefix: str = "") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.rglob("*")):
