@@ -71,7 +71,7 @@ class RunRecord:
             else None,
             "configs_sha256": _sha256(*sorted(p for p in configs.glob("*") if p.is_file())),
             "weights_sha256": _sha256(Path(self.weights)) if self.weights else None,
-            "command": sys.argv,
+            "command": _command(sys.argv),
             "device": str(getattr(engine.state, "device", "cpu")),
             "processes": world_size(),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -92,6 +92,13 @@ class RunRecord:
     def _write(self) -> None:
         if rank() == 0:
             atomic_write_text(self.path, json.dumps(self.record, indent=2) + "\n")
+
+
+def _command(words: list[str]) -> list[str]:
+    """The command, without the series that it may name: a UID belongs to a patient."""
+    hidden = [i for i, word in enumerate(words[:-1], start=1) if word.lstrip("-") == "dicom_series"]
+    shown = [word.split("=")[0] if word.startswith("--dicom_series=") else word for word in words]
+    return ["..." if i in hidden else word for i, word in enumerate(shown)]
 
 
 def _sha256(*paths: Path) -> str:

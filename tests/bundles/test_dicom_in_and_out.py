@@ -356,7 +356,8 @@ def test_of_a_mixed_study_the_named_series_is_taken(
         infer(SEGMENTATION, dataset_dir=tmp_path / "in", output_dir=tmp_path / "none", **small[SEGMENTATION])
     error = str(find_input_error(caught.value))
     assert "several series" in error and "number 7" in error and "number 9" in error
-    assert meant.uid not in error and not all_of(tmp_path / "none")
+    written = all_of(tmp_path / "none")
+    assert set(written) == {"run.json"} and meant.uid not in error + written["run.json"].decode()
 
 
 def test_dicom_of_a_nifti_image_is_refused_in_one_sentence(

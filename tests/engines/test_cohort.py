@@ -138,3 +138,13 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, where: str) -> None:
         evaluate(tmp_path, **options)
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert record["ended"] is None and "cases_done" not in record
+
+
+@pytest.mark.parametrize("words", [["--dicom_series", "1.2.3"], ["--dicom_series=1.2.3"]])
+def test_a_series_that_the_command_names_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run", *words, "--seed", "3"])
+    evaluate(tmp_path)
+    text = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert "1.2.3" not in text and json.loads(text)["command"][-2:] == ["--seed", "3"]
