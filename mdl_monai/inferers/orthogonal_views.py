@@ -50,24 +50,25 @@ class OrthogonalViews(Inferer):
         self.mirrored = [(), (2,), (3,), (2, 3)] if mirror else [()]
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """[B, C, X, Y, Z], right-anterior-superior, to the network's outputs in float32, same layout."""
+        """[B, C, X, Y, Z], right-anterior-superior, to the network's outputs in float32, same layout.
+
+        Keyword arguments do not go to the network: MONAI Deploy passes all further tensors of a record.
+        """
         plain = torch.as_tensor(inputs).as_subclass(Tensor)
         flat = [axis for axis in range(3) if plain.shape[2 + axis] == 1]
         flips = [dims for dims in self.mirrored if all(plain.shape[d] > 1 for d in dims)]
         results = [
-            self._along(axis, plain.flip(dims), network, *args, **kwargs).flip(dims)
+            self._along(axis, plain.flip(dims), network, *args).flip(dims)
             for dims in flips
             for axis in flat[-1:] or self.axes
         ]
         return torch.stack(results).mean(0) if len(results) > 1 else results[0]
 
-    def _along(
-        self, axis: int, volume: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def _along(self, axis: int, volume: Tensor, network: Callable[..., Tensor], *args: Any) -> Tensor:
         stack = volume.movedim(2 + axis, 1)
         slices = stack.flatten(0, 1)
         parts = slices.split(self.slices_per_batch)
         bar = tqdm(parts, desc="slices", disable=not self.progress or len(parts) < 2, leave=False)
         with torch.autocast(volume.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            out = torch.cat([network(part, *args, **kwargs).float() for part in bar])
+            out = torch.cat([network(part, *args).float() for part in bar])
         return out.unflatten(0, stack.shape[:2]).movedim(1, 2 + axis)

@@ -33,15 +33,18 @@ class SlicewiseInferer(Inferer):
         self.amp, self.slices_per_batch, self.progress = amp, slices_per_batch, progress
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Inputs [B, C, H, W] or [B, C, H, W, D] to the network's outputs in float32, same layout."""
+        """Inputs [B, C, H, W] or [B, C, H, W, D] to the network's outputs in float32, same layout.
+
+        Keyword arguments do not go to the network: MONAI Deploy passes all further tensors of a record.
+        """
         # MetaTensor's bookkeeping at every operation costs more than some of the operations
         plain = torch.as_tensor(inputs).as_subclass(Tensor)
         with torch.autocast(plain.device.type, dtype=torch.bfloat16, enabled=self.amp):
             if plain.ndim == 4:
-                return network(plain, *args, **kwargs).float()
+                return network(plain, *args).float()
             batch, depth = plain.shape[0], plain.shape[4]
             slices = plain.permute(0, 4, 1, 2, 3).flatten(0, 1)  # [B D, C, H, W]
             parts = slices.split(self.slices_per_batch)
             bar = tqdm(parts, desc="slices", disable=not self.progress or len(parts) < 2, leave=False)
-            outputs = torch.cat([network(part, *args, **kwargs).float() for part in bar])
+            outputs = torch.cat([network(part, *args).float() for part in bar])
         return outputs.unflatten(0, (batch, depth)).permute(0, 2, 3, 4, 1)

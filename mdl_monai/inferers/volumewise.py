@@ -42,14 +42,17 @@ class VolumewiseInferer(Inferer):
         self.amp, self.progress, self.mirror = amp, progress, mirror
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Inputs [B, C, H, W, D] to the network's outputs in float32, on the same grid."""
+        """Inputs [B, C, H, W, D] to the network's outputs in float32, on the same grid.
+
+        Keyword arguments do not go to the network: MONAI Deploy passes all further tensors of a record.
+        """
         # MetaTensor's bookkeeping at every operation costs more than some of the operations
         plain = torch.as_tensor(inputs).as_subclass(Tensor)
 
         def predict(window: Tensor) -> Tensor:
-            out = network(window, *args, **kwargs).float()
+            out = network(window, *args).float()
             if self.mirror:
-                out = (out + network(window.flip(2), *args, **kwargs).float().flip(2)) / 2
+                out = (out + network(window.flip(2), *args).float().flip(2)) / 2
             return out
 
         with torch.autocast(plain.device.type, dtype=torch.bfloat16, enabled=self.amp):

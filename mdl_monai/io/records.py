@@ -236,6 +236,21 @@ def _named(records: list[Record], folder: Path, image_key: str) -> list[Record]:
     return records
 
 
+def named_splits(
+    splits: Mapping[str, Sequence[Mapping[str, Any]]], image_key: str = "image"
+) -> dict[str, list[Record]]:
+    """Lists of records by name, each with ``case`` and ``subject``.
+
+    Records that another tool (MONAI Label) has set in a data set hold the files alone, and are named here.
+    """
+    return {
+        name: [dict(r) for r in records]
+        if all("case" in r for r in records)
+        else _named([dict(r) for r in records], Path("/"), image_key)
+        for name, records in splits.items()
+    }
+
+
 def split_by_subject(
     records: Sequence[Record], fraction: float, seed: int
 ) -> tuple[list[Record], list[Record]]:

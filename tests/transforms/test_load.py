@@ -5,7 +5,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.transforms import SaveImage
+import torch
+from monai.transforms import LoadImage, SaveImage
 from PIL import Image
 
 from mdl_monai.errors import InputError
@@ -71,8 +72,16 @@ def test_only_the_images_of_a_record_are_kept_under_the_names_asked_for(tmp_path
         "t2": save(tmp_path / "a.nii.gz", np.eye(9, 6, dtype=np.float32)),
         "age": None,
         "image": "other",
+        "case": "a",
     }
     assert set(LoadInputd("t2", names="image")(record)) == {"image"}
+
+
+def test_another_tools_dictionary_keeps_its_entries(tmp_path: Path) -> None:
+    file = str(save(tmp_path / "a.nii.gz", np.eye(9, 6, dtype=np.float32)))
+    result = LoadInputd("image")({"image": file, "image_path": file, "result_extension": None})
+    assert result["image"].shape == (1, 9, 6)
+    assert {k: v for k, v in result.items() if k != "image"} == {"result_extension": None}
 
 
 def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -91,3 +100,21 @@ def test_bad_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(InputError, match=r"(?s)cannot be read.*text\.png"):
         LoadInputd("image")({"image": str(tmp_path / "text.png")})
+
+
+def test_an_image_in_memory_is_taken_as_its_file_is(tmp_path: Path) -> None:
+    """Under the key of the file, or under that of the result."""
+    values = np.random.default_rng(0).standard_normal((9, 6, 5)).astype(np.float32)
+    file = save(tmp_path / "a.nii.gz", values)
+    load = LoadInputd("mr", names="image")
+    from_file = load({"mr": str(file), "case": "a"})["image"]
+    for key in ("mr", "image"):
+        held = LoadImage()(str(file))
+        result = load({key: held, "case": "a"})["image"]
+        assert torch.equal(result.as_tensor(), from_file.as_tensor()) and torch.equal(
+            result.affine, from_file.affine
+        )
+        result += 1
+        assert not torch.equal(result[0], held), "a copy"
+    with pytest.raises(InputError, match="(?s)NaN.*mr, an image in memory"):
+        load({"mr": torch.full((1, 4, 4, 4), float("nan"))})
