@@ -30,7 +30,12 @@ def copy_bundle(bundle: Path, folder: Path, **options: Any) -> Path:
         config = json.loads(file.read_text(encoding="utf-8"))
         chosen = {key: value for key, value in {**own, **options}.items() if key in config}
         known |= chosen.keys()
-        file.write_text(json.dumps({**config, **chosen}, indent=4) + "\n", encoding="utf-8")
+        config |= chosen
+        # MONAI Label sets the trainer's number; the learning rate's schedule follows it
+        if name == "train.json":
+            trainer = config["train"]["trainer"]
+            trainer["max_epochs"], config["max_epochs"] = config["max_epochs"], "@train#trainer#max_epochs"
+        file.write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
     if unknown := options.keys() - known:
         raise KeyError(f"no option of {bundle.name}: {', '.join(sorted(unknown))}")
     return copy
