@@ -201,17 +201,25 @@ def test_the_network_that_finds_the_ventricle_trains(hearts: Path, run_bundle: R
     assert all(v.isfinite().all() for v in torch.load(tmp_path / "model.pt", weights_only=True).values())
 
 
-def test_two_processes_train_and_evaluate_as_one(hearts: Path, run_bundle: Run, tmp_path: Path) -> None:
-    options = {"dataset_dir": hearts, "cache_dir": tmp_path / "cache", "registration": "none", **FAST_2D}
+@pytest.mark.parametrize("bundle", [CARDIAC, pytest.param(HIPPOCAMPUS, marks=pytest.mark.slow)])
+def test_two_processes_train_and_evaluate_as_one(
+    bundle: str, request: pytest.FixtureRequest, run_bundle: Run, tmp_path: Path
+) -> None:
+    own: dict[str, dict[str, object]] = {
+        CARDIAC: {"dataset_dir": request.getfixturevalue("hearts"), **FAST_2D},
+        HIPPOCAMPUS: {"dataset_dir": request.getfixturevalue("heads"), "n_features": 4, **FAST},
+    }
+    options = {"cache_dir": tmp_path / "cache", "registration": "none", **own[bundle]}
     run_bundle(
-        CARDIAC, ["train", "multi_gpu_train"], launcher=TORCHRUN, output_dir=tmp_path, max_epochs=1, batch_size=1,
-        val_interval=1, pool=2, n_training_atlases=2, val_split="test", patch_size="[64, 64]", **options,
+        bundle, ["train", "multi_gpu_train"], launcher=TORCHRUN, output_dir=tmp_path, max_epochs=1, batch_size=1,
+        val_interval=1, pool=2, n_training_atlases=2, val_split="test",
+        patch_size="[64, 64]" if bundle == CARDIAC else "[16, 20, 16]", **options,
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
     means = []
     for overlays, launcher in (([], ("-m", "monai.bundle")), (["multi_gpu_evaluate"], TORCHRUN)):
         run_bundle(
-            CARDIAC, ["inference", "evaluate", *overlays], launcher=launcher, split="['train', 'test']",
+            bundle, ["inference", "evaluate", *overlays], launcher=launcher, split="['train', 'test']",
             output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0, **options,
         )  # fmt: skip
         summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
