@@ -75,9 +75,8 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     stream = sys.__stderr__ if isinstance(sys.stderr, io.StringIO) and sys.__stderr__ else sys.stderr
     stream.write(f"\nInputError: {found}\n")
     stream.flush()
-    raise SystemExit(
-        found.exit_code
-    )  # the interpreter takes the exit code of a SystemExit raised in its hook
+    # the interpreter takes the exit code of a SystemExit raised in its hook
+    raise SystemExit(found.exit_code)
 
 
 def install_excepthook() -> None:

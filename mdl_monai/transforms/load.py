@@ -92,17 +92,15 @@ class LoadInputd(MapTransform):
 
     def _from_file(self, path: Any) -> Any:
         check_header(path, self.spatial_dims)
-        reader: Any = (
-            self._dicom
-        )  # MONAI chooses by trying, and some of its readers take what the others refuse
+        # MONAI chooses by trying, and some of its readers take what the others refuse
+        reader: Any = self._dicom
         if is_nifti(path) and not Path(path).is_dir():
             reader = self._nifti
         elif self._png.verify_suffix(path) and not Path(path).is_dir():
             reader = self._png
         try:
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # what float32 cannot hold is refused by `check_input`
+            # what float32 cannot hold is refused by `check_input`
+            with np.errstate(over="ignore", invalid="ignore"):
                 return self._load(path, reader)
         except InputError:
             raise

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from mutations import ANY, INTEGERS, Rng, flipped, pick
+from mutations import ANY, INTEGERS, Rng, flipped, pick, unchanged
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
@@ -173,10 +173,6 @@ def series(path: Path, rng: Rng) -> None:
         path.with_name("ZZ.dcm").write_bytes(path.read_bytes())
     else:
         path.write_bytes((b"", b"words")[kind - 2])
-
-
-def unchanged(path: Path, rng: Rng) -> None:
-    pass
 
 
 EDITS: list[Callable[[Path, Rng], None]] = [

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 import torch
-from mutations import ANY, FLOATS, INTEGERS, Rng, flipped, overwritten, pick
+from mutations import ANY, FLOATS, INTEGERS, Rng, flipped, overwritten, pick, unchanged
 
 from mdl_monai.io.kspace_file import load_kspace
 from mdl_monai.physics.fourier import fft2c
@@ -177,10 +177,6 @@ def hostile(path: Path, rng: Rng) -> None:
         else:
             other = np.ones((2, 24, 14), "c16") * 1e200 if values is None else values.astype("c16") * 1e200
             parent[name] = other
-
-
-def unchanged(path: Path, rng: Rng) -> None:
-    pass
 
 
 EDITS: list[Callable[[Path, Rng], None]] = [
