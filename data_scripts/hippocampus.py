@@ -42,7 +42,7 @@ from monai.apps import DecathlonDataset
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.atomic import atomic_path, atomic_write_text
-from mdl_monai.io.records import split_by_subject
+from mdl_monai.io.splits import split_by_subject
 
 TASK = "Task04_Hippocampus"
 FOLDERS = {"images": "imagesTr", "labels": "labelsTr"}  # here, and in the archive

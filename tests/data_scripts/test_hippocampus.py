@@ -21,7 +21,8 @@ from monai.apps import DecathlonDataset
 from upstream import FileServer
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.records import load_records, train_val_records
+from mdl_monai.io.records import load_records
+from mdl_monai.io.splits import train_val_records
 
 NUMBERS = {"train": [1, 4], "test": [7], "held_out": [3, 12]}
 Files = dict[str, bytes]  # contents of the archive, by name within the task's folder

@@ -19,7 +19,8 @@ from sunnybrook_convert import coarse_picture, rasterised, size_and_place
 from upstream import FileServer
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.records import load_records, train_val_records
+from mdl_monai.io.records import load_records
+from mdl_monai.io.splits import train_val_records
 
 SHAPE = (36, 27)  # columns, rows: x, y
 SLICES = {

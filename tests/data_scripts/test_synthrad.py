@@ -23,7 +23,8 @@ from synthrad import ARCHIVE, KINDS, VIEWS
 from upstream import FileServer
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.records import load_records, train_val_records
+from mdl_monai.io.records import load_records
+from mdl_monai.io.splits import train_val_records
 from mdl_monai.phantoms.head import head_phantom
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "brain_mr_to_ct_synthesis" / "configs"

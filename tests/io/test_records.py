@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.records import load_records, split_by_subject, train_val_records
+from mdl_monai.io.records import load_records
+from mdl_monai.io.splits import split_by_subject, train_val_records
 
 
 def make(folder: Path, content: dict) -> Path:
