@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import sys
 from collections.abc import Mapping
 from types import TracebackType
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class InputError(ValueError):
@@ -32,6 +35,10 @@ class InputError(ValueError):
         super().__init__("\n".join(parts))
 
 
+class NoRoomError(InputError):
+    """Nothing can be written any more: what ends a cohort too, for no other case escapes it."""
+
+
 class CasesFailedError(InputError):
     """A run did what it could; some cases failed.
 
@@ -49,17 +56,34 @@ class CasesFailedError(InputError):
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """Return the `InputError` in a chain of causes: MONAI wraps what a transform or a config raises."""
+    """Return the `InputError` in a chain of causes: MONAI wraps what a transform or a config raises.
+
+    What the system says of a disk that is full becomes one.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, InputError):
             return error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return _no_room(error)
         in_worker = re.search(r"mdl_monai\.errors\.InputError: (.+?)(?=\n\n|\Z)", str(error), re.DOTALL)
         if in_worker:  # a loader's worker process hands over the text of its traceback alone
             return InputError(in_worker[1])
+        told = re.search(r"OSError: \[Errno (\d+)\] ([^:\n]+)(?:: '(.+)')?", str(error))
+        if told and int(told[1]) in NO_ROOM:  # so does MONAI's SaveImage
+            return _no_room(OSError(int(told[1]), told[2], told[3]))
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _no_room(error: OSError) -> NoRoomError:
+    return NoRoomError(
+        "the results cannot be written",
+        where=error.filename or "output_dir",
+        found=error.strerror,
+        remedy="make room, or name another --output_dir, and run again",
+    )
 
 
 _previous_hook = sys.excepthook

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
-from mdl_monai.errors import InputError, find_input_error
+import pytest
+
+from mdl_monai.errors import InputError, NoRoomError, find_input_error
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -67,3 +70,18 @@ def test_a_run_of_which_cases_failed_ends_with_1() -> None:
     ended = run(code)
     assert ended.returncode == 1 and "1 of 3 cases failed\na: broken" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("wrapped", ["not", "cause", "text"])
+def test_a_full_disk_is_told_in_a_sentence(wrapped: str) -> None:
+    """MONAI's SaveImage hands over the text of a traceback alone."""
+    full: Exception = OSError(errno.ENOSPC, "No space left on device", "out/case.nii.gz")
+    if wrapped == "cause":
+        full = RuntimeError("applying transform").with_traceback(None)
+        full.__cause__ = OSError(errno.ENOSPC, "No space left on device", "out/case.nii.gz")
+    if wrapped == "text":
+        full = RuntimeError("no writer:\nOSError: [Errno 28] No space left on device: 'out/case.nii.gz'\n")
+    found = find_input_error(full)
+    assert isinstance(found, NoRoomError) and "cannot be written" in str(found)
+    assert "where: out/case.nii.gz" in str(found) and "found: No space left on device\n" in str(found)
+    assert find_input_error(OSError(errno.ENOENT, "No such file", "out")) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +10,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from mdl_monai.handlers.processes import rank
-from mdl_monai.io.atomic import atomic_path
+from mdl_monai.io.checkpoint_files import save_tensors
 
 if TYPE_CHECKING:
     from mdl_monai.handlers.training_checkpoint import TrainingCheckpoint
@@ -28,12 +27,6 @@ def cpu_state(module: nn.Module) -> dict[str, torch.Tensor]:
     state = getattr(module, "module", module).state_dict(keep_vars=True)
     copies = {id(v): v.detach().cpu().contiguous().clone() for v in state.values()}
     return {k: copies[id(v)] for k, v in state.items()}
-
-
-def save_atomically(content: Any, path: Path) -> None:
-    """`torch.save` beside the target, then rename."""
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
 
 
 class SaveBestWeights:
@@ -61,4 +54,4 @@ class SaveBestWeights:
         if score > self.checkpoint.best:
             self.checkpoint.best = score
             for name, network in self.networks.items() if rank() == 0 else ():
-                save_atomically(cpu_state(network), self.checkpoint.output_dir / name)
+                save_tensors(cpu_state(network), self.checkpoint.output_dir / name)

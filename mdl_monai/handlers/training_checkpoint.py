@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from ignite.utils import manual_seed
 from monai.data import Dataset
 from monai.transforms import Randomizable
 from torch import nn
@@ -24,6 +25,10 @@ from mdl_monai.io.checkpoint_files import load_checkpoint, save_checkpoint
 CHECKPOINT_NAME = "checkpoint.pt"
 PROGRESS = {"best", "epoch", "iteration", "done", "random", "seed", "cases", "scalers"}
 """What a checkpoint holds besides the states of the parts."""
+REMEDY = (
+    "resume with the config files and the options of the first run (--max_epochs and --batch_size too), or start a "
+    "new training with --resume false or another --output_dir, from these weights with --pretrained"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,28 +92,34 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._between_steps)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        engine.add_event_handler(Events.COMPLETED, self._completed)
+        engine.add_event_handler(Events.COMPLETED, self.preemption.unwatch)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
     def _find(self) -> None:
-        """Read the checkpoint before other handlers write anything."""
+        """Read the checkpoint before other handlers write anything; refuse that of another training."""
         if (found := load_checkpoint(self.output_dir / CHECKPOINT_NAME)) is None:
             return
-        self._found, path = found
-        self._refuse_other_parts(path, self._found)
+        state, self._path = found
+        if (parts := state.keys() - PROGRESS) != self.parts.keys():
+            # a discriminator that starts anew, or one that is left behind, would not be the same training
+            own, theirs = (", ".join(sorted(names)) for names in (self.parts, parts))
+            raise self._other("is one of another kind of training", own, theirs)
         for name, part in self.parts.items():
-            self._refuse_other_schedule(path, part, self._found[name])
-        for what, own in (("seed", self.seed), ("cases", self.cases)):
-            if self._found.get(what, own) != own:
-                raise InputError(
-                    f"the checkpoint is one of a training with {'another' if what == 'seed' else 'other'} {what}",
-                    where=path,
-                    expected=own if what == "seed" else "the lists of split.json",
-                    found=self._found[what] if what == "seed" else "",
-                    remedy="resume with the options of the first run, or start anew: set --resume false or another "
-                    "--output_dir",
-                )
-        self._path = path
+            # a one-cycle schedule has its length built in: another one would step past its end
+            steps, first = getattr(part, "total_steps", None), state[name].get("total_steps")
+            if None in (steps, first) or steps == first:
+                continue
+            if not (getattr(part, "may_be_extended", False) and first < steps):
+                raise self._other("has a schedule of another length", f"{first} steps, as at first", steps)
+        if state.get("seed", self.seed) != self.seed:
+            raise self._other("is one of a training with another seed", self.seed, state["seed"])
+        if state.get("cases", self.cases) != self.cases:
+            raise self._other("is one of a training with other cases", "the lists of split.json")
+        self._found = state
+
+    def _other(self, what: str, expected: object = "", found: object = "") -> InputError:
+        what = f"the checkpoint {what}"
+        return InputError(what, where=self._path, expected=expected, found=found, remedy=REMEDY)
 
     def _start(self, engine: Engine) -> None:
         self.preemption.watch()
@@ -122,12 +133,8 @@ class TrainingCheckpoint:
                 if state.get("scalers", {}).get(name):
                     scaler.load_state_dict(state["scalers"][name])
         except Exception as error:
-            raise InputError(
-                "the checkpoint does not fit this training",
-                where=self._path,
-                found=str(error).splitlines()[0],
-                remedy="resume with the options of the first run, or set --resume false or another --output_dir",
-            ) from error
+            told = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise self._other("does not fit this training", found=told) from error
         self.best = state["best"]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self._done, self._random = state.get("done", 0), state.get("random", [])
@@ -148,7 +155,7 @@ class TrainingCheckpoint:
 
     def _seed_epoch(self, engine: Engine) -> None:
         seed = self.seed + engine.state.epoch + 1_000_003 * rank()  # processes must not draw alike
-        torch.manual_seed(seed)
+        manual_seed(seed % 2**32)  # Python's, NumPy's and torch's
         transform = getattr(self.dataset, "transform", None)
         if isinstance(transform, Randomizable):
             transform.set_random_state(seed=seed)
@@ -172,41 +179,9 @@ class TrainingCheckpoint:
         )
         self.preemption.end()
 
-    def _completed(self, engine: Engine) -> None:
-        self.preemption.unwatch()
-
     def _failed(self, engine: Engine, error: BaseException) -> None:
         self.preemption.unwatch()
         raise error
-
-    def _refuse_other_parts(self, path: Path, state: dict[str, Any]) -> None:
-        """A discriminator that starts anew, or one that is left behind, would not be the same training."""
-        found = state.keys() - PROGRESS
-        if found != self.parts.keys():
-            raise InputError(
-                "the checkpoint is one of another kind of training",
-                where=path,
-                expected=", ".join(sorted(self.parts)),
-                found=", ".join(sorted(found)),
-                remedy="resume with the config files of the first run, or start a new training from these weights "
-                "with --pretrained and --resume false",
-            )
-
-    @staticmethod
-    def _refuse_other_schedule(path: Path, part: Any, state: dict[str, Any]) -> None:
-        """A one-cycle schedule has its length built in: another one would step past its end."""
-        steps = state.get("total_steps")
-        if steps is not None and getattr(part, "may_be_extended", False) and steps < part.total_steps:
-            return
-        if steps is not None and steps != getattr(part, "total_steps", steps):
-            raise InputError(
-                "the schedule of the checkpoint has another length",
-                where=path,
-                expected=f"{steps} steps, as in the first run",
-                found=f"{part.total_steps}",
-                remedy="resume with the same --max_epochs and --batch_size, or start a new training from these "
-                "weights with --pretrained and --resume false",
-            )
 
     def _save(self, engine: Engine, within: bool = False) -> None:
         """Write the state behind this epoch, or within it."""
@@ -214,15 +189,13 @@ class TrainingCheckpoint:
         done = iteration % engine.state.epoch_length if within and engine.state.epoch_length else 0
         random = random_states() if done else []  # of all processes, so before all but one leave
         if rank() == 0:
-            state = {
+            state: dict[str, Any] = {
                 name: cpu_state(part) if isinstance(part, nn.Module) else part.state_dict()
                 for name, part in self.parts.items()
             }
+            scalers = {name: scaler.state_dict() for name, scaler in gradient_scalers(engine).items()}
             state.update(best=self.best, epoch=epoch, iteration=iteration, done=done, random=random)
-            state.update(seed=self.seed, cases=self.cases)
-            state["scalers"] = {
-                name: scaler.state_dict() for name, scaler in gradient_scalers(engine).items()
-            }
+            state.update(seed=self.seed, cases=self.cases, scalers=scalers)
             save_checkpoint(state, self.output_dir / CHECKPOINT_NAME)
         if not within and self.preemption.asked():
             self._end(engine)

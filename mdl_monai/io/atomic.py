@@ -35,6 +35,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
         if os.name == "posix":  # elsewhere a folder cannot be opened
             _sync(target.parent)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):  # the one that the user knows
+            error.filename = str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

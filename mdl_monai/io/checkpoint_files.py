@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,31 @@ def previous(path: Path) -> Path:
     return path.with_suffix(f".previous{path.suffix}")
 
 
-def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write ``path``, its digest, and keep what was there as `previous`.
+def save_tensors(content: Any, path: Path) -> None:
+    """`torch.save` beside the target, then rename; equal content gives equal bytes.
 
-    The digests are written before the files are renamed, and a file is whole if its digest is among them, whatever
-    its name: at each moment one of the two files is a whole checkpoint.
+    torch writes the name of the file into it, and tells no reason of a failure: it gets an open file instead.
     """
+    _clear(path)
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-        digests = {path: _digest(temporary)} | {
-            previous(path): known for name, known in _digests(path).items() if name == path.name
-        }
+        _write(content, temporary)
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write ``path`` and its digest, and keep the newest whole one that was there as `previous`.
+
+    The digests of both are written before the files are renamed, and a file is whole if its digest is among them,
+    whatever its name: at each moment one of the two files is a whole checkpoint.
+    """
+    _clear(path)
+    known = _digests(path)
+    kept = next((file for file in _files(path) if not _fault(file, known)), None)
+    with atomic_path(path) as temporary:
+        _write(state, temporary)
+        digests = {path: _digest(temporary)} | ({previous(path): _digest(kept)} if kept else {})
         text = "".join(f"{digest}  {file.name}\n" for file, digest in digests.items())
         atomic_write_text(path.with_name(DIGESTS), text)
-        if path.is_file():
+        if kept == path:
             path.replace(previous(path))
 
 
@@ -45,28 +58,59 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], Path] | None:
     Raises:
         InputError: what there is is damaged.
     """
-    files = [file for file in (path, previous(path)) if file.is_file()]
-    digests = set(_digests(path).values())
-    damaged = ""
+    known, files, fault = _digests(path), _files(path), ""
+    if path not in files and (files or known):
+        logger.warning("%s is missing", path)
     for file in files:
-        if not digests:
-            logger.warning("%s lacks its digest in %s and is taken as it is", file, DIGESTS)
-        if digests and _digest(file) not in digests:
-            damaged = "its bytes are not those that were written"
-        else:
+        if not (fault := _fault(file, known)):
             try:
-                return torch.load(file, map_location="cpu", weights_only=True), file
+                return dict(torch.load(file, map_location="cpu", weights_only=True)), file
             except Exception as error:  # what a broken file makes of torch.load is anybody's guess
-                damaged = str(error).splitlines()[0]
-        logger.warning("%s is damaged: %s", file, damaged)
-    if files:
+                fault = _told(error)
+        logger.warning("%s is damaged: %s", file, fault)
+    if fault:
         raise InputError(
             "no checkpoint here is whole",
             where=" and ".join(map(str, files)),
-            found=damaged,
+            found=fault,
             remedy="start anew with --resume false, from the best weights with --pretrained <copy of model.pt>",
         )
     return None
+
+
+def _files(path: Path) -> list[Path]:
+    """The newest one and the one before it, as far as they are there."""
+    return [file for file in (path, previous(path)) if file.is_file()]
+
+
+def _fault(file: Path, known: dict[str, str]) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    if known:
+        return "" if _digest(file) in known.values() else "its bytes are not those that were written"
+    logger.warning("%s lacks its digest in %s", file, DIGESTS)
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch itself does not look at the sums in it
+            broken = archive.testzip()
+    except Exception as error:
+        return _told(error)
+    return f"{broken} in it is not what was written" if broken else ""
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _clear(path: Path) -> None:
+    """Take away what processes that were killed while they wrote have left."""
+    for left in path.parent.glob(f".????????.{path.name}"):
+        left.unlink(missing_ok=True)
+
+
+def _write(content: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # a disk that is full may say so only now, before anything else is moved
 
 
 def _digest(path: Path) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -47,9 +49,16 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     with pytest.raises(InputError, match="no state_dict"):
         LoadWeights(str(path), nn.Linear(3, 2))()
-    torch.save(nn.Linear(3, 2), path)  # a whole pickled module may run code when it is loaded
-    with pytest.raises(InputError, match="not readable"):
-        LoadWeights(str(path), nn.Linear(3, 2))()
+
+
+@pytest.mark.parametrize("content", [nn.Linear(3, 2), {"weight": np.array([print], dtype=object)}])
+def test_what_may_run_code_is_refused_without_advice_to_load_it_all_the_same(
+    content: object, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"(?s)not readable.*tensors alone.*could run code$") as caught:
+        LoadWeights(str(tmp_path / "model.pt"), nn.Linear(3, 2))()
+    assert "weights_only" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
 def test_a_part_fills_its_place_and_leaves_the_rest(tmp_path: Path) -> None:
@@ -62,3 +71,37 @@ def test_a_part_fills_its_place_and_leaves_the_rest(tmp_path: Path) -> None:
     torch.save({"other": torch.ones(2, 3)}, path)
     with pytest.raises(InputError, match="another architecture"):
         LoadWeights(str(path), network, partial=True)()
+
+
+def test_damaged_weights_are_noticed(tmp_path: Path) -> None:
+    """Torch itself loads them: it does not look at a zip's check sums."""
+    path = tmp_path / "model.pt"
+    torch.save(nn.Linear(3, 2).state_dict(), path)
+    with zipfile.ZipFile(path) as archive:
+        content = bytearray(path.read_bytes())
+        content[content.index(archive.read("model/data/0"))] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    with pytest.raises(
+        InputError, match=r"(?s)is damaged.*model\.pt.*model/data/0 in it is not what was written"
+    ):
+        LoadWeights(str(path), nn.Linear(3, 2))()
+
+
+def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(2000, 2000)}, tmp_path / "large.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "large.pt") as large,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in large.namelist():
+            small.writestr(name, large.read(name))
+    with pytest.raises(InputError, match=r"(?s)is damaged.*found: 16000\d{3} bytes in a file of \d{5}\n"):
+        LoadWeights(str(path), nn.Linear(2000, 2000, bias=False))()
+
+
+def test_tensors_without_values_are_no_weights(tmp_path: Path) -> None:
+    torch.save({"weight": torch.empty(2, 3, device="meta")}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="no state_dict"):
+        LoadWeights(str(tmp_path / "model.pt"), nn.Linear(3, 2, bias=False))()

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import nibabel as nib
@@ -36,6 +37,13 @@ def test_a_failure_in_mid_write_leaves_the_old_file_and_no_debris(
         raise error
     assert target.read_bytes() == b"old"
     assert listing(tmp_path) == ["model.pt"]
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path: Path) -> None:
+    for name in (None, "temporary"):
+        with pytest.raises(OSError) as told, atomic_path(tmp_path / "a.txt") as temporary:
+            raise OSError(errno.ENOSPC, "No space left", name and str(temporary))
+        assert told.value.filename == str(tmp_path / "a.txt")
 
 
 def test_the_temporary_path_lies_beside_the_target_with_its_whole_suffix(tmp_path: Path) -> None:
