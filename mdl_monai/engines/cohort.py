@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +11,10 @@ import torch.distributed as dist
 from monai.data import Dataset
 from monai.data.utils import list_data_collate
 
-from mdl_monai.errors import CasesFailedError, InputError, find_input_error
+from mdl_monai.errors import CasesFailedError, InputError, NoRoomError, find_input_error
 from mdl_monai.handlers.processes import world_size
 
 FAILED = "failed_cases"  # key in a batch: (case, reason) of what preprocessing refused
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +30,21 @@ class CohortDataset(Dataset):
 
 
 def collate_cases(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """MONAI's batch of the items that are whole, and under `FAILED` what is told of the others."""
+    """MONAI's batch of the items that are whole, and under `FAILED` what is told of the others.
+
+    Items that make no batch, as they differ in size, are told as failed too.
+    """
     whole = [item for item in items if FAILED not in item]
-    batch: dict[str, Any] = list_data_collate(whole) if whole else {}
     failed = [told for item in items for told in item.get(FAILED, [])]
+    batch: dict[str, Any] = {}
+    try:
+        batch = list_data_collate(whole) if whole else {}
+    except (RuntimeError, TypeError) as error:
+        found = str(error).strip().partition("\n")[0]
+        reason = InputError(
+            "it makes no batch with others", found=found, remedy="set --dataloader#batch_size 1"
+        )
+        failed += [(case, str(reason)) for item in whole for case in _cases(item)]
     return {**batch, FAILED: failed} if failed else batch
 
 
@@ -115,19 +124,11 @@ def _reason(error: Exception) -> str:
     """Why a case failed.
 
     Raises:
-        InputError: nothing can be written any more, which is not the case's fault.
+        NoRoomError: nothing can be written any more, which is not the case's fault.
     """
     found = find_input_error(error)
+    if isinstance(found, NoRoomError):
+        raise found from error
     if found is not None:
         return str(found)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in FULL:
-            raise InputError(
-                "the results cannot be written",
-                where=cause.filename or "output_dir",
-                found=cause.strerror,
-                remedy="make room, or name another --output_dir, and run again",
-            ) from error
-        cause = cause.__cause__ or cause.__context__
     return f"{type(error).__name__}: {error}"

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,14 +64,18 @@ def large_files(bundle: Path) -> list[dict[str, Any]]:
     for listing in sorted(bundle.glob("large_files.*")):
         try:
             entries += [
-                dict(entry, path=str(entry["path"]))
+                dict(entry, path=_text(entry["path"]))
                 for entry in yaml.safe_load(listing.read_bytes())["large_files"]
             ]
-        except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+        except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
+            found = str(error).partition("\n")[0]
             raise InputError(
-                "the list of large files cannot be read", where=listing.name, found=error
+                "the list of large files cannot be read", where=listing.name, found=found
             ) from error
     for entry in entries:
+        path = PurePosixPath(entry["path"])
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError("a large file lies outside of the bundle", where=bundle, found=str(path)[:80])
         if not (bundle / entry["path"]).is_file():
             raise InputError(
                 "a large file of the bundle is missing", where=entry["path"],
@@ -79,15 +84,21 @@ def large_files(bundle: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def write_zip(bundle: Path, path: Path) -> None:
-    """Write the bundle's released files to the zip ``path``, below a folder of the bundle's name.
+def _text(value: Any) -> str:
+    if not isinstance(value, str):  # str() of a few nested YAML aliases can fill the memory
+        raise TypeError(f"a path is a {type(value).__name__}")
+    return value
 
-    Nothing is compressed: weights and pictures hardly shrink, and what zlib makes of the rest differs between its
-    versions. Times and permissions are fixed.
+
+def write_zip(bundle: Path, path: Path, names: Sequence[PurePosixPath] | None = None) -> None:
+    """Write files of the bundle, those that are released if none are named, to the zip ``path``.
+
+    They lie below a folder of the bundle's name. Nothing is compressed: weights and pictures hardly shrink, and what
+    zlib makes of the rest differs between its versions. Times and permissions are fixed.
     """
     bundle = bundle.resolve()
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name in release_files(bundle):
+        for name in release_files(bundle) if names is None else names:
             entry = zipfile.ZipInfo(f"{bundle.name}/{name}", (1980, 1, 1, 0, 0, 0))
             entry.create_system = 3  # Unix, whose permissions these are
             entry.external_attr = 0o100644 << 16

@@ -2,14 +2,15 @@
 
 ::
 
-    python -m mdl_monai.release.fetch NAME --version V --source SOURCE [--bundle_dir bundles]
+    python -m mdl_monai.release.fetch NAME --version V --source SOURCE [--digest SHA256] [--bundle_dir bundles]
 
 SOURCE holds the `model_info.json` that `mdl_monai.release.publish` writes: the address of a GitHub release
 (https://github.com/OWNER/REPO/releases/download/TAG), another http, https or file address, or a folder. MONAI's own
 `monai.bundle download` takes the same zips, but verifies nothing and leaves half a bundle where it is interrupted.
 
-The checksum finds damage, not malice: who can change the zip can change the index. A bundle's configs are code: take
-them from people whom you trust.
+The index's checksum finds damage, not malice: who can change the zip can change the index. Against malice give the
+zip's SHA-256 from elsewhere (its authors' paper, a letter) by --digest. A bundle's configs are code: take them from
+people whom you trust.
 """
 
 from __future__ import annotations
@@ -45,16 +46,18 @@ INDEX = "model_info.json"
 MAX_INDEX_BYTES = 2**24
 MAX_BYTES = 2**32  # of a zip, and of what is in it
 MAX_RATIO = 100  # of the two
+MAX_FILES = 10_000
 TIMEOUT_S = 60
 
 
-def fetch(name: str, version: str, source: str, bundle_dir: Path) -> Path:
+def fetch(name: str, version: str, source: str, bundle_dir: Path, digest: str | None = None) -> Path:
     """Get the bundle ``bundle_dir``/``name`` and return it; it is there whole, or not at all.
 
     Args:
         name, version: of the bundle.
         source: address or folder of the index.
         bundle_dir: folder of bundles.
+        digest: SHA-256 that the zip must have; that of the index if None.
 
     Raises:
         InputError: the bundle exists; index or zip cannot be read, are too large or not what they should be.
@@ -67,9 +70,9 @@ def fetch(name: str, version: str, source: str, bundle_dir: Path) -> Path:
     checksum, url = _find(f"{name}_v{version}", base)
     with atomic_folder(target, lambda _: False) as draft, tempfile.TemporaryFile(dir=draft.parent) as file:
         found = _download(url, file, MAX_BYTES)
-        if found != checksum:
+        if found != (expected := checksum if digest is None else digest.strip().lower()):
             raise InputError(
-                "the zip is not the one that was released", where=url, expected=f"SHA-256 {checksum}", found=found,
+                "the zip is not the one that was released", where=url, expected=f"SHA-256 {expected}", found=found,
                 remedy="get it again; if that does not help, ask its publisher",
             )  # fmt: skip
         _unpack(file, name, draft, url)
@@ -85,7 +88,7 @@ def _find(key: str, base: str) -> tuple[str, str]:
     try:
         index = json.loads(file.getvalue())
         entries = {name: (entry["checksum"].lower(), entry["source"]) for name, entry in index.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError("the index of bundles is not one", where=base + INDEX, found=error) from error
     if key not in entries:
         raise InputError(
@@ -130,8 +133,8 @@ def _unpack(file: IO[bytes], name: str, folder: Path, url: str) -> None:
             for entry in entries:
                 _check_entry(entry, name, url)
             total = sum(entry.file_size for entry in entries)  # zipfile unpacks no more than an entry says
-            if total > min(MAX_BYTES, MAX_RATIO * size):
-                found = f"{total} bytes out of {size}"
+            if total > min(MAX_BYTES, MAX_RATIO * size) or len(entries) > MAX_FILES:
+                found = f"{total} bytes in {len(entries)} files out of {size}"
                 raise InputError("the zip unpacks to more than a bundle can hold", where=url, found=found)
             for entry in entries:
                 path = folder.joinpath(*entry.filename.split("/")[1:])
@@ -146,10 +149,14 @@ def _unpack(file: IO[bytes], name: str, folder: Path, url: str) -> None:
 
 def _check_entry(entry: zipfile.ZipInfo, name: str, url: str) -> None:
     parts = entry.filename.split("/")
+    if not entry.filename.isprintable():
+        raise InputError("a name in the zip is none", where=url, found=ascii(entry.filename)[:200])
     if ".." in parts or parts[0] == "" or "\\" in entry.filename or ":" in entry.filename:
         raise InputError("a path in the zip climbs out of the bundle", where=url, found=entry.filename)
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise InputError("the zip holds a link or a device", where=url, found=entry.filename)
+    if any(part.startswith(".") for part in parts):  # such as .git, whose settings can run code
+        raise InputError("the zip holds a hidden file", where=url, found=entry.filename)
     if parts[0] != name or len(parts) < 2:
         raise InputError(
             "the zip holds more than the bundle's folder", where=url, expected=f"{name}/", found=entry.filename
@@ -169,11 +176,14 @@ def _check_content(bundle: Path, version: str, url: str) -> dict[str, Any]:
 
 def _warn_of_versions(name: str, metadata: dict[str, Any]) -> None:
     """Say in one sentence if the bundle was tested with other versions than these."""
-    required = metadata.get("required_packages_version", {})
+    required = metadata.get("required_packages_version")
     tested_and_here = {
         "MONAI": (metadata.get("monai_version"), monai.__version__),
         "torch": (metadata.get("pytorch_version"), torch.__version__),
-        "mdl_monai": (required.get("mdl_monai"), mdl_monai.__version__),
+        "mdl_monai": (
+            required.get("mdl_monai") if isinstance(required, dict) else None,
+            mdl_monai.__version__,
+        ),
     }
     other = [
         f"{package} {tested} (here {here})"
@@ -196,11 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="of the bundle")
     parser.add_argument("--version", required=True, help="such as 0.1.0")
     parser.add_argument("--source", required=True, help="address or folder of model_info.json")
+    parser.add_argument("--digest", help="SHA-256 that the zip must have, from a source of its own")
     parser.add_argument(
         "--bundle_dir", type=Path, default=Path("bundles"), help="where the bundle's folder goes"
     )
     options = parser.parse_args(arguments)
-    sys.stdout.write(f"{fetch(options.name, options.version, options.source, options.bundle_dir)}\n")
+    found = fetch(options.name, options.version, options.source, options.bundle_dir, options.digest)
+    sys.stdout.write(f"{found}\n")
     return 0
 
 

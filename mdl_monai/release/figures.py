@@ -32,7 +32,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the object in the JSON file ``path``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the file cannot be read as JSON: {error}", where=path) from error
     if not isinstance(content, dict):
         raise InputError("the file does not hold a JSON object", where=path, found=type(content).__name__)

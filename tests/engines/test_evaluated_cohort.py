@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from monai.transforms import Compose, Lambdad
 from torch import nn
 
 from mdl_monai.engines.baselines import run_baselines
-from mdl_monai.engines.cohort import Cohort, CohortDataset, collate_cases
+from mdl_monai.engines.cohort import FAILED, Cohort, CohortDataset, collate_cases
 from mdl_monai.errors import CasesFailedError, InputError
 from mdl_monai.handlers.metrics_table import MetricsTable
 from mdl_monai.handlers.run_record import RunRecord
@@ -103,6 +104,17 @@ def test_the_others_are_done_once_each(tmp_path: Path, batch_size: int) -> None:
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert record["cases_done"] == list("acde") and list(record["cases_failed"]) == list("bfg")
     assert record["ended"] and record["seed"] == 3 and record["versions"]["torch"].startswith("2.")
+
+
+def test_cases_that_make_no_batch_are_told(tmp_path: Path) -> None:
+    items = [
+        {"image": MetaTensor(torch.zeros(1, 2, size), meta={"case": case})}
+        for case, size in (("a", 3), ("b", 4))
+    ]
+    told = collate_cases([{FAILED: [("c", "broken")]}, *items])
+    assert told.keys() == {FAILED} and [case for case, _ in told[FAILED]] == ["c", "a", "b"]
+    assert re.search(r"(?s)no batch.*equal size.*--dataloader#batch_size 1", told[FAILED][1][1])
+    assert collate_cases(items[:1])["image"].shape == (1, 1, 2, 3)
 
 
 @pytest.mark.slow

@@ -126,7 +126,17 @@ def test_large_files_that_git_ignores_are_released_too(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "large_files: 3", "large_files: [a]", "a: [", "large_files: [{url: x}]"]
+    "text",
+    [
+        "",
+        "large_files: 3",
+        "large_files: [a]",
+        "a: [",
+        "[" * 600,
+        "large_files: [{url: x}]",
+        "large_files: [{path: 3}]",
+        "large_files: [{path: !!python/object/apply:os.getcwd []}]",
+    ],
 )
 def test_a_list_of_large_files_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "large_files.yaml").write_text(text)

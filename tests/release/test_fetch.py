@@ -166,6 +166,31 @@ def test_a_path_that_climbs_out_is_refused(release: Path, name: str) -> None:
     refused(release, "climbs out")
 
 
+@pytest.mark.parametrize("name", [f"{NAME}/.git/config", f"{NAME}/configs/.x", ".x"])
+def test_a_hidden_file_is_refused(release: Path, name: str) -> None:
+    pack(release, lambda archive: archive.writestr(name, "x"))
+    refused(release, f"a hidden file.*found: {name}")
+
+
+def test_a_name_that_a_terminal_obeys_is_refused_and_not_shown(release: Path) -> None:
+    pack(release, lambda archive: archive.writestr(f"{NAME}/\x1b[2Jx", "x"))
+    refused(release, r"a name in the zip is none.*found: '[^\x1b]*\\x1b\[2Jx'$")
+
+
+def test_a_zip_of_very_many_files_is_refused(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILES", 10)
+    refused(release, r"more than a bundle can hold.*in \d\d files")
+
+
+def test_a_digest_from_elsewhere_goes_before_that_of_the_index(release: Path, tmp_path: Path) -> None:
+    good = hashlib.sha256((release / f"{KEY}.zip").read_bytes()).hexdigest()
+    write_index(release, checksum="0" * 64)
+    fetch(NAME, VERSION, str(release), tmp_path / "b", digest=f" {good.upper()}\n")
+    write_index(release)
+    with pytest.raises(InputError, match="not the one that was released"):
+        fetch(NAME, VERSION, str(release), tmp_path / "c", digest="0" * 64)
+
+
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_a_link_or_device_is_refused(release: Path, kind: int) -> None:
     entry = zipfile.ZipInfo(f"{NAME}/link")
@@ -194,7 +219,9 @@ def test_a_bomb_is_refused(release: Path) -> None:
             archive.writestr(f"{NAME}/{n}", zeros, zipfile.ZIP_DEFLATED)
 
     pack(release, add)
-    refused(release, r"unpacks to more than a bundle can hold.*found: 67\d{6} bytes out of \d{5,6}$")
+    refused(
+        release, r"unpacks to more than a bundle can hold.*found: 67\d{6} bytes in \d\d files out of \d{5,6}$"
+    )
 
 
 def test_an_entry_that_lies_about_its_size_is_refused(release: Path) -> None:
@@ -221,6 +248,13 @@ def test_a_missing_large_file_is_refused(release: Path, suffix: str) -> None:
     refused(release, "a large file of the bundle is missing.*models/big.pt")
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "a/../../secret"])
+def test_a_large_file_outside_of_the_bundle_is_refused(release: Path, path: str) -> None:
+    listing = json.dumps({"large_files": [{"path": path, "url": "https://example.org"}]})
+    pack(release, lambda archive: archive.writestr(f"{NAME}/large_files.json", listing))
+    refused(release, f"outside of the bundle.*found: {path}")
+
+
 def test_a_large_file_that_is_there_is_none_missing(release: Path, tmp_path: Path) -> None:
     listing = json.dumps({"large_files": [{"path": "models/model.pt", "url": "https://example.org"}]})
     pack(release, lambda archive: archive.writestr(f"{NAME}/large_files.json", listing))
@@ -242,7 +276,16 @@ def test_a_zip_without_metadata_is_refused(release: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"a": 1}', '{"a": {"checksum": "x"}}', '{"a": {"checksum": 1, "source": ""}}']
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"a": 1}',
+        '{"a": {"checksum": "x"}}',
+        '{"a": {"checksum": 1, "source": ""}}',
+    ],
 )
 def test_an_index_that_is_none_is_refused(release: Path, text: str) -> None:
     (release / INDEX).write_text(text)
