@@ -15,10 +15,13 @@ from mdl_monai.metrics.reconstruction import reconstruction_metrics
 from mdl_monai.networks.admm_csnet import ADMMCSNet
 from mdl_monai.networks.admm_net import ADMMNet
 from mdl_monai.networks.published_weights import admm_csnet_state_dict, admm_net_state_dict
+from mdl_monai.networks.reconstruction_border import adjoint_border
 from mdl_monai.networks.tv_admm import TVReconstruction
 from mdl_monai.networks.wavelet_admm import WaveletReconstruction
 from mdl_monai.networks.zero_filled import ZeroFilled
 from mdl_monai.physics.fourier import fft2c
+from mdl_monai.physics.masked_transform import MaskedTransform
+from mdl_monai.physics.orthonormal import Fourier
 
 # dB, of the papers' code on this set; None where there is no such figure
 PUBLISHED = {
@@ -28,6 +31,17 @@ PUBLISHED = {
 }
 STAGES = {"basic_radial20_stage7": 9, "basic_radial20_stage14": 16, "basic_radial20_stage15": 17}
 STAGES |= {"generic_real_radial20_S10": 10, "generic_real_radial20_S11": 11}
+
+
+class RealImageCSNet(ADMMCSNet):
+    """Generic ADMM-CSNet of single-coil k-space of real images, with the input of the other networks."""
+
+    def __init__(self, stages: int) -> None:
+        super().__init__(MaskedTransform(Fourier()), stages)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Masked k-space and mask [B, 3, H, W] to [B, 1, H, W]."""
+        return super().forward(adjoint_border(image))
 
 
 def load_images(folder: Path, split: str) -> Tensor:
@@ -42,7 +56,7 @@ def load_images(folder: Path, split: str) -> Tensor:
 def with_published_weights(name: str, folder: Path) -> nn.Module:
     """The network of a file of published weights."""
     basic = name.startswith("basic")
-    network: nn.Module = ADMMNet(STAGES[name]) if basic else ADMMCSNet(STAGES[name])
+    network: nn.Module = ADMMNet(STAGES[name]) if basic else RealImageCSNet(STAGES[name])
     with np.load(folder / "published_weights" / f"{name}.npz") as arrays:
         network.load_state_dict((admm_net_state_dict if basic else admm_csnet_state_dict)(arrays))
     return network

@@ -7,11 +7,12 @@ neighbouring control values of every element.
 from __future__ import annotations
 
 import torch
+from equivalence_published_weights import RealImageCSNet
 from timing import masked_input, seconds
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mdl_monai.networks.admm_csnet import ADMMCSNet, CSNetStage, penalised_least_squares
+from mdl_monai.networks.admm_csnet import CSNetStage
 
 FASTER_EAGER, FASTER_COMPILED = 1.8, 4.0
 
@@ -36,10 +37,14 @@ class PlainStage(nn.Module):
         super().__init__()
         self.stage = stage
 
-    def forward(self, z: Tensor, b: Tensor, spectrum: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def rho(self) -> Tensor:
+        """Its penalty."""
+        return self.stage.rho
+
+    def forward(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Iterate once, as the stage does."""
         stage = self.stage
-        x = penalised_least_squares(z - b, stage.rho, spectrum, mask)
         u = x + b
         response = functional.conv2d(u, stage.analysis.unsqueeze(1), stage.analysis_bias, padding="same")
         response = plain_piecewise_linear(response, stage.activation.values)
@@ -50,7 +55,7 @@ class PlainStage(nn.Module):
 @torch.no_grad()
 def main() -> None:
     """Print the times, the ratios and the largest difference of the two outputs."""
-    image, ours, plain = masked_input(), ADMMCSNet(stages=11), ADMMCSNet(stages=11)
+    image, ours, plain = masked_input(), RealImageCSNet(11), RealImageCSNet(11)
     plain.load_state_dict(ours.state_dict())
     plain.stages = nn.ModuleList(PlainStage(stage) for stage in plain.stages if isinstance(stage, CSNetStage))
     difference = (ours(image) - plain(image)).abs().max().item()

@@ -7,28 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdl_monai.networks.piecewise_linear import PiecewiseLinear
-from mdl_monai.networks.reconstruction_border import real_image_data
-
-
-def penalised_least_squares(difference: Tensor, rho: Tensor, spectrum: Tensor, mask: Tensor) -> Tensor:
-    """Reconstruct: ``x = F^-1[(y + rho F(z - b)) / (mask + rho)]``.
-
-    Args:
-        difference: z - b, [B, 1, H, W].
-        rho: penalty, scalar.
-        spectrum: measured data, complex [B, 1, H, W // 2 + 1].
-        mask: sampling mask, [B, 1, H, W // 2 + 1].
-
-    Returns:
-        Image [B, 1, H, W].
-    """
-    numerator = spectrum + rho * torch.fft.rfft2(difference, norm="ortho")
-    size = [difference.shape[-2], difference.shape[-1]]
-    return torch.fft.irfft2(numerator / (mask + rho), s=size, norm="ortho")
+from mdl_monai.physics.sensing import SensingOperator, from_channels, split_border, to_channels
 
 
 class CSNetStage(nn.Module):
-    """One iteration: reconstruction, ``z = u - conv(PWL(conv(u)))`` with ``u = x + b``, multiplier.
+    """One iteration behind the reconstruction: ``z = u - conv(PWL(conv(u)))`` with ``u = x + b``, multiplier.
 
     Args:
         filters: number of filters of the shrinkage, C.
@@ -47,12 +30,14 @@ class CSNetStage(nn.Module):
         self.synthesis_bias = nn.Parameter(torch.zeros(1))
         self.eta = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, z: Tensor, b: Tensor, spectrum: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Iterate once: z, b [B, 1, H, W], spectrum and mask [B, 1, H, W // 2 + 1], to the next z and b."""
-        x = penalised_least_squares(z - b, self.rho, spectrum, mask)
+    def forward(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Behind the reconstruction: x and b [B, 1, H, W] to the next z and b, of the same kind."""
         u = x + b
+        parts = to_channels(u)
+        # real and imaginary part go through the same kernels, as published, so they are a batch
         # under autocast the convolutions are half precision; all that enters an FFT is float32
-        z = u - self._shrinkage_gradient(u).to(u.dtype)
+        gradient = self._shrinkage_gradient(parts.flatten(0, 1)[:, None]).to(parts.dtype)
+        z = u - from_channels(gradient.reshape(parts.shape))
         return z, b + self.eta * (x - z)
 
     def _shrinkage_gradient(self, u: Tensor) -> Tensor:
@@ -74,25 +59,29 @@ class CSNetStage(nn.Module):
 
 
 class ADMMCSNet(nn.Module):
-    """Generic ADMM-CSNet for real images (Yang, Sun, Li, Xu: ADMM-CSNet, IEEE PAMI 2018).
+    """Generic ADMM-CSNet (Yang, Sun, Li, Xu: ADMM-CSNet, IEEE PAMI 2018, doi:10.1109/TPAMI.2018.2883941).
 
-    Like Basic ADMM-Net an unrolled ADMM with closed-form reconstruction, but the splitting is in the image
+    Like Basic ADMM-Net an unrolled ADMM with the operator's own reconstruction, but the splitting is in the image
     and the proximal step one iteration of a learned gradient descent. It starts from random convolutions,
     ReLU, penalty 0.1 and update rate 1. The thresholds are absolute: scale images to peak 1.
 
     Args:
+        operator: A; of complex images real and imaginary part go through the same kernels.
         stages: number of iterations.
         filters: number of filters of the shrinkage.
         kernel_size: their odd width.
     """
 
-    def __init__(self, stages: int = 11, filters: int = 128, kernel_size: int = 5) -> None:
+    def __init__(
+        self, operator: SensingOperator, stages: int = 11, filters: int = 128, kernel_size: int = 5
+    ) -> None:
         super().__init__()
         if stages < 1 or filters < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 f"stages and filters must be at least 1 and kernel_size odd, "
                 f"found {stages}, {filters} and {kernel_size}"
             )
+        self.operator = operator
         self.stages = nn.ModuleList(CSNetStage(filters, kernel_size) for _ in range(stages))
         self.rho = nn.Parameter(torch.tensor(0.1))
 
@@ -100,14 +89,17 @@ class ADMMCSNet(nn.Module):
         """Reconstruct.
 
         Args:
-            image: real part, imaginary part of the masked centred orthonormal k-space and mask, [B, 3, H, W].
+            image: the adjoint image A^H y (one channel, or real and imaginary part) and the operator's sampling,
+                [B, c + P, H, W].
 
         Returns:
-            Image [B, 1, H, W], float32.
+            Image [B, c, H, W], float32.
         """
-        spectrum, mask = real_image_data(image.to(self.rho.dtype))
-        z = torch.zeros_like(image[:, :1], dtype=mask.dtype)
-        b = z
+        data, sampling = split_border(image.to(self.rho.dtype), self.operator)
+        prepared = self.operator.prepare(data, sampling)
+        z = b = torch.zeros_like(data)
+        x = data
         for stage in self.stages:
-            z, b = stage(z, b, spectrum, mask)
-        return penalised_least_squares(z - b, self.rho, spectrum, mask)
+            x = self.operator.solve(z - b, stage.rho, prepared, x)  # type: ignore[arg-type]
+            z, b = stage(x, b)
+        return to_channels(self.operator.solve(z - b, self.rho, prepared, x))

@@ -29,30 +29,33 @@ class ResidualBlock(nn.Module):
 
 
 class LearnedPrior(nn.Module):
-    """Residual CNN d(x, p; memory, mask) of one stage; works on 2 x 2 pixel blocks as channels.
+    """Residual CNN d(images; memory, mask) of one stage; works on 2 x 2 pixel blocks as channels.
 
     Args:
         features: channels at half resolution, and of the memory handed from stage to stage.
         deep_features: channels at quarter resolution, which widen the view.
         has_memory: False for the first stage.
+        channels: of the images in and out.
     """
 
-    def __init__(self, features: int, deep_features: int, has_memory: bool) -> None:
+    def __init__(
+        self, features: int, deep_features: int, has_memory: bool, channels: tuple[int, int] = (2, 1)
+    ) -> None:
         super().__init__()
         self.has_memory = has_memory
-        self.head = nn.Conv2d(8 + (features if has_memory else 0), features, 3, padding=1)
+        self.head = nn.Conv2d(4 * channels[0] + (features if has_memory else 0), features, 3, padding=1)
         self.block1 = ResidualBlock(features)
         self.down = nn.Conv2d(features, deep_features, 2, stride=2)
         self.deep = ResidualBlock(deep_features)
         self.up = nn.ConvTranspose2d(deep_features, features, 2, stride=2)
         self.block2 = ResidualBlock(features)
-        self.tail = nn.Conv2d(features, 4, 3, padding=1)
+        self.tail = nn.Conv2d(features, 4 * channels[1], 3, padding=1)
         nn.init.zeros_(self.tail.weight)  # d = 0 at first: the network starts as the classical ADMM
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, images: Tensor, memory: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
-        """Images x and p [B, 2, H, W], memory [B, C, H/2, W/2], modulation [B, 2C] to d [B, 1, H, W], memory.
+        """Images [B, in, H, W], memory [B, C, H/2, W/2], modulation [B, 2C] to d [B, out, H, W], memory.
 
         H and W are multiples of 4.
         """

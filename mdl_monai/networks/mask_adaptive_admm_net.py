@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdl_monai.networks.admm_net import ADMMStage, ReconstructionLayer
@@ -16,23 +15,8 @@ from mdl_monai.networks.dct_filters import (
 from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
 from mdl_monai.networks.reconstruction_border import split_input
+from mdl_monai.physics.density import RINGS, mask_descriptor
 from mdl_monai.physics.fourier import hermitian_mean, ifft2c
-
-RINGS = 8  # frequency rings of the mask descriptor, each split into a mostly-row and a mostly-column half
-
-
-def mask_descriptor(mask: Tensor, rings: int = RINGS) -> Tensor:
-    """Sampling density of a centred mask [B, 1, H, W] in 8 frequency rings x 2 sectors, as [B, 16].
-
-    The rings tell ratio and decay, the sectors tell Cartesian lines from isotropic patterns.
-    """
-    h, w = mask.shape[-2], mask.shape[-1]
-    row = (torch.arange(h, device=mask.device) - h // 2).abs().float()[:, None] / h
-    column = (torch.arange(w, device=mask.device) - w // 2).abs().float()[None, :] / w
-    ring = ((row**2 + column**2).sqrt() * (2 * rings)).long().clamp(max=rings - 1)
-    bins = 2 * ring + (row > column).long()  # [H, W]
-    member = F.one_hot(bins.flatten(), 2 * rings).to(mask.dtype)  # [HW, 16]
-    return (mask.flatten(1) @ member) / member.sum(0).clamp_min(1)
 
 
 def combine(combination: Tensor, atoms: Tensor) -> Tensor:

@@ -11,10 +11,15 @@ from torch import Tensor
 from mdl_monai.errors import InputError
 
 
+def _number(key: str) -> tuple[str, int]:
+    """Number of the layer, and of the array in it."""
+    return key.split("_")[0], int(key.split("_")[-1])
+
+
 def _layers(arrays: Mapping[str, NDArray]) -> list[list[Tensor]]:
     """Group arrays keyed `NNN_layer_i` by layer, in order; layers without parameters are left out."""
     layers: dict[str, list[Tensor]] = {}
-    for key in sorted(key for key in arrays if key != "types"):
+    for key in sorted((key for key in arrays if key != "types"), key=_number):
         layers.setdefault(key.split("_")[0], []).append(torch.tensor(arrays[key], dtype=torch.float32))
     return list(layers.values())
 
@@ -58,12 +63,12 @@ def admm_csnet_state_dict(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
     Args:
         arrays: keys `NNN_layer_i` in layer order (x, first convolution, Z, second convolution, multiplier
             repeated, last x); x holds rho [1, 1], the convolutions kernels [5, 5, 1, C] and [5, 5, C] with
-            biases [1, C] and [1, 1], Z control values [101, C], the multiplier eta [1, 1].
+            biases [1, C] and [1, 1], Z control values [101, C] or 101 arrays of C, the multiplier eta [1, 1].
 
     Raises:
         InputError: the layers do not come in that order.
     """
-    layers = _layers(arrays)
+    layers = [[torch.stack(layer)] if len(layer) == 101 else layer for layer in _layers(arrays)]
     sizes = [len(layer) for layer in layers]
     stages = len(layers) // 5
     if stages == 0 or sizes != [1, 2, 1, 2, 1] * stages + [1]:
@@ -78,10 +83,10 @@ def admm_csnet_state_dict(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
         (rho,), (analysis, bias), (values,), (synthesis, offset), (eta,) = layers[5 * i : 5 * i + 5]
         stage = f"stages.{i}."
         state[stage + "rho"] = rho.reshape(())
-        state[stage + "analysis"] = analysis[:, :, 0].permute(2, 0, 1).contiguous()
+        state[stage + "analysis"] = analysis.flatten(2).permute(2, 0, 1).contiguous()
         state[stage + "analysis_bias"] = bias.flatten()
         state[stage + "activation.values"] = values.T.contiguous()
-        state[stage + "synthesis"] = synthesis.permute(2, 0, 1).contiguous()
+        state[stage + "synthesis"] = synthesis.flatten(2).permute(2, 0, 1).contiguous()
         state[stage + "synthesis_bias"] = offset.flatten()
         state[stage + "eta"] = eta.reshape(())
     state["rho"] = layers[-1][0].reshape(())

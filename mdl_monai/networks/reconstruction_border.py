@@ -23,6 +23,11 @@ def zero_filled(image: Tensor) -> Tensor:
     return torch.real(ifft2c(split_input(image)[0]))
 
 
+def adjoint_border(image: Tensor) -> Tensor:
+    """The same for a network with an operator: [B, 3, H, W] to zero-filled image and mask, [B, 2, H, W]."""
+    return torch.cat([zero_filled(image), image[:, 2:]], 1)
+
+
 def real_image_data(image: Tensor) -> tuple[Tensor, Tensor]:
     """Data of a real-valued image on the grid of an orthonormal ``rfft2``.
 

@@ -86,6 +86,12 @@ def random2d(ratio: float, height: int, width: int, rng: np.random.Generator) ->
     return mask.reshape(height, width)
 
 
+def uniform(ratio: float, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Single points, each as likely as any other: for transforms that spread an image over all coefficients."""
+    chosen = rng.permutation(height * width) < max(1, round(ratio * height * width))
+    return chosen.reshape(height, width)
+
+
 # Squared distances that two pixels can have, and the share of pixels that random darts of that distance fill
 _SQUARED_DISTANCES = np.unique(np.add.outer(np.arange(13) ** 2, np.arange(13) ** 2))[1:60]
 _FILLED = np.where(_SQUARED_DISTANCES == 1, 1.0, 0.74 / _SQUARED_DISTANCES)

@@ -5,7 +5,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mdl_monai.networks.admm_csnet import ADMMCSNet
+from mdl_monai.networks.reconstruction_border import adjoint_border
 from mdl_monai.physics.fourier import fft2c
+from mdl_monai.physics.masked_transform import MaskedTransform
+from mdl_monai.physics.orthonormal import Fourier
+
+
+def real_images(**arguments: int) -> ADMMCSNet:
+    return ADMMCSNet(MaskedTransform(Fourier()), **arguments)
 
 
 def symmetric_input(height: int, width: int) -> Tensor:
@@ -41,35 +48,37 @@ def as_published(network: ADMMCSNet, image: Tensor) -> Tensor:
 
 
 def test_parameter_count_is_that_of_the_published_network() -> None:
-    assert sum(p.numel() for p in ADMMCSNet(stages=10).parameters()) == 194_591
+    assert sum(p.numel() for p in real_images(stages=10).parameters()) == 194_591
 
 
 @pytest.mark.parametrize("size", [(12, 16), (13, 10)])
 def test_the_untrained_network_follows_the_published_equations(size: tuple[int, int]) -> None:
-    network = ADMMCSNet(stages=3, filters=7, kernel_size=5)
+    network = real_images(stages=3, filters=7, kernel_size=5)
     for stage in network.stages:
         torch.nn.init.normal_(stage.analysis_bias, std=0.3)
         torch.nn.init.normal_(stage.synthesis_bias, std=0.1)
     image = symmetric_input(*size)
-    torch.testing.assert_close(network(image), as_published(network, image), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        network(adjoint_border(image)), as_published(network, image), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_without_a_shrinkage_the_measured_samples_are_kept() -> None:
-    network = ADMMCSNet(stages=2, filters=3)
+    network = real_images(stages=2, filters=3)
     for stage in network.stages:
         torch.nn.init.zeros_(stage.synthesis)
     image = symmetric_input(11, 14)
-    kspace = image[:, 2:] * fft2c(network(image))
+    kspace = image[:, 2:] * fft2c(network(adjoint_border(image)))
     torch.testing.assert_close(kspace.real, image[:, 0:1], atol=1e-2, rtol=0)
 
 
 def test_a_few_steps_of_training_lower_the_error() -> None:
-    network, images = ADMMCSNet(2, filters=8, kernel_size=3), smooth_images(16, 18, batch=4)
+    network, images = real_images(stages=2, filters=8, kernel_size=3), smooth_images(16, 18, batch=4)
     image = measured(images, ratio=0.3)
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     errors = []
     for _ in range(15):
-        loss = (network(image) - images).square().mean()
+        loss = (network(adjoint_border(image)) - images).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -80,4 +89,14 @@ def test_a_few_steps_of_training_lower_the_error() -> None:
 @pytest.mark.parametrize("arguments", [{"stages": 0}, {"filters": 0}, {"kernel_size": 4}])
 def test_an_impossible_architecture_is_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        ADMMCSNet(**arguments)
+        real_images(**arguments)
+
+
+def test_real_and_imaginary_part_go_through_the_same_kernels() -> None:
+    network = ADMMCSNet(MaskedTransform(Fourier(), complex_image=True), stages=2, filters=5)
+    real = smooth_images(12, 15, batch=1)
+    sampled = torch.ones(1, 1, 12, 15)
+    zero = torch.zeros_like(real)
+    both = network(torch.cat([real, 2 * real, sampled], 1))
+    torch.testing.assert_close(both[:, :1], network(torch.cat([real, zero, sampled], 1))[:, :1])
+    torch.testing.assert_close(both[:, 1:], network(torch.cat([zero, 2 * real, sampled], 1))[:, 1:])

@@ -9,19 +9,12 @@ import torch
 from single_coil import measured, smooth_images
 from torch import nn
 
-from mdl_monai.networks.admm_csnet import ADMMCSNet
 from mdl_monai.networks.admm_net import ADMMNet
 from mdl_monai.networks.tv_admm import TVReconstruction
 from mdl_monai.networks.wavelet_admm import WaveletReconstruction
 from mdl_monai.networks.zero_filled import ZeroFilled
 
-
-def csnet() -> ADMMCSNet:
-    """Small, and with convolutions that matter as much as trained ones do."""
-    return ADMMCSNet(stages=2, filters=6, kernel_size=3)
-
-
-TRAINED: dict[str, Callable[[], nn.Module]] = {"admm_net": lambda: ADMMNet(3), "csnet": csnet}
+TRAINED: dict[str, Callable[[], nn.Module]] = {"admm_net": lambda: ADMMNet(3)}
 CLASSICAL: dict[str, Callable[[], nn.Module]] = {
     "zero_filled": ZeroFilled,
     "tv": lambda: TVReconstruction(iterations=5),

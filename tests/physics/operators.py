@@ -1,48 +1,65 @@
-"""Every forward operator with an instance to test; a new operator joins this list and inherits the suite."""
+"""Every sensing operator with an instance to test; a new operator joins this list and inherits the suite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mdl_monai.physics.fourier import MaskedFourier
+from mdl_monai.physics.masked_transform import MaskedTransform
+from mdl_monai.physics.mixture import OperatorMixture, SamplingMixture
+from mdl_monai.physics.orthonormal import BlockGaussian, CodedDiffraction, Fourier, PermutedHadamard
+from mdl_monai.physics.sampling import CoefficientSampling, CoilSampling, Sampling
+from mdl_monai.physics.sense import Sense
+from mdl_monai.physics.sensing import SensingOperator
 
 
 @dataclass
 class Case:
-    """An operator, the shape of its images and whether they are complex; its norm where it is known."""
+    """An operator and how to sample; whether its X layer has a closed form, and whether A A^H is a projection."""
 
-    make: Callable[[], nn.Module]
-    image_shape: tuple[int, ...]
-    complex_image: bool
-    norm: float | None = None
+    operator: SensingOperator
+    sampling: Sampling
+    closed_form: bool = False
 
-    def image(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        real = torch.randn(self.image_shape, generator=generator, dtype=dtype)
-        if not self.complex_image:
+    def draw(self, seed: int, batch: int = 2) -> tuple[Tensor, Tensor]:
+        """Float64 image [B, 1, H, W] and sampling [B, P, H, W] of a random size that the operator takes."""
+        rng = np.random.default_rng(seed)
+        unit = self.operator.multiple
+        height, width = (unit * int(n) for n in rng.integers(1, 3 if unit > 1 else 20, 2) + (unit == 1) * 3)
+        sampling = torch.stack([self.sampling.draw(height, width, rng) for _ in range(batch)]).double()
+        return self.image((batch, 1, height, width), rng), sampling
+
+    def image(self, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+        """Gaussian numbers of the operator's kind."""
+        real = torch.from_numpy(rng.standard_normal(shape))
+        if not self.operator.complex_image:
             return real
-        return torch.complex(real, torch.randn(self.image_shape, generator=generator, dtype=dtype))
+        return torch.complex(real, torch.from_numpy(rng.standard_normal(shape)))
 
 
-def _mask(height: int, width: int, batch: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(7)
-    return torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) < 0.4
+def _masked(transform: Callable[[], torch.nn.Module], complex_image: bool = False) -> Case:
+    made = transform()
+    operator = MaskedTransform(made, complex_image)  # type: ignore[arg-type]
+    return Case(operator, CoefficientSampling(made, (0.01, 1.0)), closed_form=True)  # type: ignore[arg-type]
 
 
+REAL = [_masked(t) for t in (BlockGaussian, PermutedHadamard, CodedDiffraction, Fourier)]
+MASKS = {"cartesian1d": 1.0, "random2d": 1.0}
 CASES = {
-    "complex image, odd x even": Case(lambda: MaskedFourier(_mask(9, 14)), (2, 1, 9, 14), True, 1.0),
-    "complex image, even x odd, a mask for each of the batch": Case(
-        lambda: MaskedFourier(_mask(8, 13, batch=3)), (3, 1, 8, 13), True, 1.0
-    ),
-    "real image, odd x odd": Case(lambda: MaskedFourier(_mask(11, 7), real_image=True), (2, 1, 11, 7), False),
-    "real image, even x even": Case(
-        lambda: MaskedFourier(_mask(6, 10), real_image=True), (1, 2, 6, 10), False
-    ),
-    "weights instead of a mask": Case(
-        lambda: MaskedFourier(_mask(6, 9).double() * 0.5), (1, 1, 6, 9), True, 0.5
+    "single-coil MRI": _masked(lambda: Fourier("cartesian1d"), complex_image=True),
+    "partial Fourier of a real image": REAL[3],
+    "block Gaussian": REAL[0],
+    "permuted Walsh-Hadamard": REAL[1],
+    "coded diffraction of a real image": REAL[2],
+    "coded diffraction of a complex image": _masked(CodedDiffraction, complex_image=True),
+    "SENSE": Case(Sense(30), CoilSampling(MASKS, (0.1, 1.0), [1, 2, 5], vary=True)),
+    "mixture": Case(
+        OperatorMixture([c.operator for c in REAL]),
+        SamplingMixture([c.sampling for c in REAL]),
+        closed_form=True,
     ),
 }
