@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/installed.stamp
 INSTALLED_EXTRAS := $(VENV)/installed_extras.stamp
 BUNDLES := $(patsubst %/configs/metadata.json,%,$(wildcard bundles/*/configs/metadata.json))
 GPUS ?= 1
+# Processes that `make test` runs the tests in, one thread each.
+WORKERS ?= 2
 # Threads that wait for one another do not spin: on a busy machine spinning costs more than it saves.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -55,7 +57,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED)
-	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,dicom,tensorboard,export,greedy,cohort]"
+	$(RUN) -m pip install -qq --constraint constraints.txt --editable ".[demo,dev,dicom,tensorboard,export,greedy,cohort,multicoil,noncartesian,natural]"
 	@touch $@
 
 demo: $(INSTALLED)  ## install, run every bundle on embedded inputs, write demo_output/index.html
@@ -66,7 +68,7 @@ test: $(INSTALLED_EXTRAS)  ## ruff, mypy, release checks of every bundle, fast t
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(if $(BUNDLES),$(RUN) -m mdl_monai.release.check $(BUNDLES))
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" --numprocesses $(WORKERS) --dist worksteal
 
 test-long: $(INSTALLED_EXTRAS)  ## the slow tests and the benchmarks
 	$(RUN) -m pytest -m slow

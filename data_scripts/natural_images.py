@@ -4,12 +4,13 @@
 
 Nothing is downloaded. The lists of `dataset.json`:
 
-- train: dead leaves (`mdl_monai.phantoms.dead_leaves`), 256 x 256, and tiles of 128 x 128 of the photographs `china`
-  (scikit-learn, CC-BY 2.0, by Zhang Shilong), `brick`, `grass`, `gravel`, `ihc` and `retina` (scikit-image, CC0 or
-  free of known restrictions), at full and at half size.
-- val: four dead leaves, and tiles of `flower` (scikit-learn, CC-BY 2.0, by T. Kleindienst).
-- test: eleven photographs of scikit-image (public domain, CC0 or free of known restrictions), cut to the middle
-  square and scaled to 256 x 256, in the manner of the papers' Set11, which may not be shipped.
+- train: dead leaves (`mdl_monai.phantoms.dead_leaves`), 256 x 256, and tiles of 128 x 128 of the photograph `china`
+  (scikit-learn, CC-BY 2.0, by danielbuechele on Flickr) and of `brick`, `grass`, `gravel`, `ihc` and `retina`
+  (scikit-image, CC0 or free of known restrictions), at full and at half size.
+- val: four dead leaves, and tiles of `flower` (scikit-learn, CC-BY 2.0, by vultilion on Flickr).
+- test: eleven photographs of scikit-image (public domain, CC0 or free of known restrictions; for `moon`, `page` and
+  `motorcycle_left`, of the Middlebury 2014 stereo benchmark, it states no terms), cut to the middle square and scaled
+  to 256 x 256, in the manner of the papers' Set11, which may not be shipped.
 """
 
 from __future__ import annotations

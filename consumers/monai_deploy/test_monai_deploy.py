@@ -27,7 +27,7 @@ from pydicom import dcmread
 
 from mdl_monai.demo.inputs import write_hippocampus_crops
 from mdl_monai.phantoms.head import head_phantom
-from mdl_monai.release.exports import _write_torchscript
+from mdl_monai.release.exports import write_torchscript
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parents[1] for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -78,7 +78,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     def exported(bundle: Path) -> Path:
         path = folder / f"{bundle.name}_v0.1.0.ts"
         if not path.is_file():
-            _write_torchscript(bundle, path)
+            write_torchscript(bundle, path)
         return path
 
     return exported

@@ -36,7 +36,7 @@ def run_bundle(bundle: Path, output_dir: Path, data_root: Path | None) -> Bundle
         InputError: the real data is not there, or the bundle's command failed.
     """
     demo: dict[str, Any] = yaml.safe_load((bundle / "configs" / "demo.yaml").read_text(encoding="utf-8"))
-    if data_root is None:
+    if data_root is None or "real_dataset" not in demo:
         dataset_dir, split = output_dir / "inputs", SPLIT
         module, function = demo["embedded_inputs"].rsplit(".", 1)
         write_inputs(getattr(importlib.import_module(module), function), dataset_dir)

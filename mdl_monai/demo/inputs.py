@@ -9,9 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from mdl_monai.io.atomic import atomic_write_text
+from mdl_monai.phantoms.dead_leaves import dead_leaves
 from mdl_monai.phantoms.head import head_phantom
 from mdl_monai.phantoms.heart import heart_phantom
 
@@ -68,6 +70,22 @@ def write_mr_slices(folder: Path) -> Lists:
         head = head_phantom(subject, (256, 256, 1), (0.9, 0.9, 5.0)).mr[..., 0]
         records.append(_save(folder, f"phantom{subject}", head.numpy(), PHANTOM, f"phantom{subject}"))
     return {SPLIT: records}
+
+
+def write_photographs(folder: Path) -> Lists:
+    """Grey images of 256 x 256 pixels: the two photographs that scikit-learn carries, and a drawing."""
+    from sklearn.datasets import load_sample_image  # comes with nilearn, slow to import
+
+    leaves = (dead_leaves(256, np.random.default_rng(0)) * 255).round().astype(np.uint8)
+    drawn = {"leaves": (Image.fromarray(leaves), f"{PHANTOM}: dead leaves, of the kind that was trained on")}
+    for name, author in (("china", "danielbuechele; trained on"), ("flower", "vultilion; validated on")):
+        photograph = Image.fromarray(load_sample_image(f"{name}.jpg")).convert("L")
+        side, left = photograph.height, (photograph.width - photograph.height) // 2
+        square = photograph.crop((left, 0, left + side, side)).resize((256, 256), Image.Resampling.LANCZOS)
+        drawn[name] = square, f"{REAL}: photograph carried by scikit-learn, CC-BY 2.0, by {author}"
+    for name, (image, _) in drawn.items():
+        image.save(folder / f"{name}.png")
+    return {SPLIT: [{"image": f"{n}.png", "origin": told, "patient": n} for n, (_, told) in drawn.items()]}
 
 
 def write_hippocampus_crops(folder: Path) -> Lists:

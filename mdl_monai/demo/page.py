@@ -64,7 +64,7 @@ def _summary_table(result: BundleResult) -> str:
 def _pictures(result: BundleResult) -> str:
     """Pictures by case, each with where its input comes from."""
     origins = {
-        record["case"]: str(record.get("origin", f"real: {result.demo['real_dataset']}"))
+        record["case"]: str(record.get("origin", f"real: {result.demo.get('real_dataset', '')}"))
         for record in load_records(result.dataset_dir, result.split, result.demo.get("image_key", "image"))
     }
     figures = []

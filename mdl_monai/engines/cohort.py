@@ -131,4 +131,7 @@ def _reason(error: Exception) -> str:
         raise found from error
     if found is not None:
         return str(found)
-    return f"{type(error).__name__}: {error}"
+    first: BaseException = error
+    while first.__cause__ is not None:  # MONAI tells only which transform it was
+        first = first.__cause__
+    return f"{type(first).__name__}: {first}"

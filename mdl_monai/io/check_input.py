@@ -75,18 +75,21 @@ def check_header(path: str | Path, spatial_dims: Sequence[int] = (2, 3)) -> None
         )
 
 
-def check_input(image: Tensor, *, where: object, spatial_dims: Sequence[int] = (2, 3)) -> None:
+def check_input(
+    image: Tensor, *, where: object, spatial_dims: Sequence[int] = (2, 3), channels: Sequence[int] = (1,)
+) -> None:
     """Refuse an image that would give nonsense.
 
     Args:
         image: [C, H, W] or [C, H, W, D].
         where: its file, for the message.
         spatial_dims: allowed numbers of spatial axes.
+        channels: allowed numbers of channels.
 
     Raises:
         InputError: wrong number of axes or channels, nothing in it, NaN or infinite values, one value only.
     """
-    if image.ndim - 1 not in spatial_dims or image.shape[0] != 1:
+    if image.ndim - 1 not in spatial_dims or image.shape[0] not in channels:
         raise InputError(
             "the image has the wrong shape",
             where=where,

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
+from mdl_monai.networks.wavelet_admm import WaveletReconstruction
 from mdl_monai.physics.density import RINGS
 from mdl_monai.physics.sensing import SensingOperator, from_channels, split_border, to_channels
+
+PENALTY, THRESHOLD = (
+    0.01,
+    0.01,
+)  # of classical wavelet ADMM, which converges in as few iterations as there are stages
+PENALTY_WITHOUT = 0.13  # where the CNN alone is the prior
 
 
 class OperatorADMMNet(nn.Module):
     r"""ADMM-CSNet with the operator as a part to choose, a memory between stages and an eye on the sampling.
 
-    Stage n of the ADMM of :math:`\min_x \frac12\|Ax-y\|^2 + g(x)`, split in the image, with scaled multiplier b:
+    Stage n of the ADMM of :math:`\min_x \frac12\|Ax-y\|^2 + g(Wx)`, with a tight frame W of undecimated Haar wavelets
+    and scaled multipliers b:
 
     .. math::
-        x &= (A^H A + \rho)^{-1} (A^H y + \rho (z - b)) \\
-        z, h &= x + b + d(x + b, x, h; M) \\
-        b &\leftarrow b + \eta (x - z)
+        x &= (A^H A + \rho)^{-1} (A^H y + \rho v) \\
+        z &= S_t(W x + b), \quad b \leftarrow W x + b - z \\
+        u &= W^H (z - b), \quad v, h = u + d(u, x, h; M)
 
-    and a last x. The x step is the operator's own `solve`. d is a residual CNN on two scales, real and imaginary part
-    of a complex image together, which hands `features` memory channels h to the next stage. Penalty and the CNN's
-    modulation depend on the density of the sampling in 16 bins and on the number of coils. The network divides by
-    the peak of :math:`A^H y` and multiplies it back. It starts as ADMM without a prior.
+    and a last x. The x step is the operator's own `solve`. S shrinks the magnitude of each coefficient by its band's
+    threshold. d is a residual CNN on two scales, real and imaginary part of a complex image together, which hands
+    `features` memory channels h to the next stage. Penalty, thresholds and the CNN's modulation depend on the density
+    of the sampling in 16 bins and on the number of coils. The network divides by the peak of :math:`A^H y` and
+    multiplies it back. It starts as classical wavelet ADMM.
+
+    With ``levels=0`` there is no W: ``u = x + b``, ``v = u + d``, ``b <- b + eta (x - v)``, and x is drawn to v - b.
 
     After ADMM-CSNet (Yang, Sun, Li, Xu, PAMI 2018, doi:10.1109/TPAMI.2018.2883941), its eq. 16 to 18.
 
@@ -33,25 +46,38 @@ class OperatorADMMNet(nn.Module):
         stages: number of iterations.
         features: channels of the CNN at half resolution and of the memory.
         deep_features: channels at quarter resolution.
+        levels: scales of the wavelets.
     """
 
     def __init__(
-        self, operator: SensingOperator, stages: int = 8, features: int = 32, deep_features: int = 64
+        self,
+        operator: SensingOperator,
+        stages: int = 8,
+        features: int = 32,
+        deep_features: int = 64,
+        levels: int = 0,
     ) -> None:
         super().__init__()
-        if min(stages, features, deep_features) < 1:
-            raise ValueError("stages, features and deep_features must be positive")
-        self.operator = operator
+        if min(stages, features, deep_features) < 1 or levels < 0:
+            raise ValueError("stages, features and deep_features must be positive, and levels not negative")
+        self.operator, self.features = operator, features
         channels = 2 if operator.complex_image else 1
-        self.features = features
         self.priors = nn.ModuleList(
             LearnedPrior(features, deep_features, has_memory=n > 0, channels=(2 * channels, channels))
             for n in range(stages)
         )
-        self.log_rho = nn.Parameter(torch.full((stages + 1,), -2.0))
-        self.eta = nn.Parameter(torch.full((stages,), 0.5))
+        penalty = math.log(PENALTY if levels else PENALTY_WITHOUT)
+        self.log_rho = nn.Parameter(torch.full((stages + 1,), penalty))
+        self.frame = WaveletReconstruction(levels=levels) if levels else None
+        if levels:
+            self.log_threshold = nn.Parameter(torch.full((stages, 3 * levels), math.log(THRESHOLD)))
+        else:
+            self.eta = nn.Parameter(torch.full((stages,), 0.5))
+        self.scales = 2 if levels else 1  # of the penalty, and of the thresholds
         self.condition = nn.Sequential(
-            nn.Linear(2 * RINGS + 1, 64), nn.ReLU(), nn.Linear(64, (stages + 1) * (1 + 2 * features))
+            nn.Linear(2 * RINGS + 1, 64),
+            nn.ReLU(),
+            nn.Linear(64, (stages + 1) * (self.scales + 2 * features)),
         )
         last = self.condition[2]
         assert isinstance(last, nn.Linear)
@@ -72,22 +98,35 @@ class OperatorADMMNet(nn.Module):
             adjoint, sampling = split_border(image.float(), self.operator)
             peak = adjoint.abs().amax((2, 3), keepdim=True).clamp_min(1e-30)
             condition = self.condition(self.operator.descriptor(sampling))
-            condition = condition.unflatten(1, (-1, 1 + 2 * self.features))
+            condition = condition.unflatten(1, (-1, self.scales + 2 * self.features))
             rho = (self.log_rho + condition[..., 0]).exp()[..., None, None, None]  # [B, stages + 1, 1, 1, 1]
             x = adjoint / peak
             prepared = self.operator.prepare(x, sampling)
-        z = b = torch.zeros_like(x)
+        prior, b = torch.zeros_like(x), torch.zeros_like(x)
         memory = torch.zeros(0, device=image.device)
-        for n, prior in enumerate(self.priors):
-            x = self._x(z - b, rho[:, n], prepared, x)
-            u = x + b
+        for n, cnn in enumerate(self.priors):
+            x = self._x(prior, rho[:, n], prepared, x)
+            u, b = self._shrunken(x, b, n, condition[:, n, 1])
             seen = circular_pad(torch.cat([to_channels(u), to_channels(x)], 1), 4)
-            d, memory = prior(seen, memory, condition[:, n, 1:])
-            z = u + from_channels(d[..., : x.shape[-2], : x.shape[-1]])
-            b = b + self.eta[n] * (x - z)
-        x = self._x(z - b, rho[:, -1], prepared, x)
-        return to_channels(x) * peak
+            d, memory = cnn(seen, memory, condition[:, n, self.scales :])
+            prior = u + from_channels(d[..., : x.shape[-2], : x.shape[-1]])
+            if self.frame is None:
+                b = b + self.eta[n] * (x - prior)
+                prior = prior - b
+        return to_channels(self._x(prior, rho[:, -1], prepared, x)) * peak
 
     def _x(self, prior: Tensor, rho: Tensor, prepared: tuple[Tensor, ...], start: Tensor) -> Tensor:
         with float32_region(prior.device.type):
             return self.operator.solve(prior, rho, prepared, start)
+
+    def _shrunken(self, x: Tensor, b: Tensor, stage: int, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """What the CNN refines, and the multiplier: of the coefficients, or of the image where there are none."""
+        if self.frame is None:
+            return x + b, b
+        bands = self.frame.analysis(x) + b
+        threshold = (self.log_threshold[stage] + scale[:, None]).exp()[..., None, None]  # [B, 3 levels, 1, 1]
+        details = bands[:, :-1]
+        shrunken = details * (1 - threshold / details.abs().clamp_min(1e-12)).clamp_min(0)
+        z = torch.cat([shrunken, bands[:, -1:]], 1)
+        b = bands - z
+        return self.frame.synthesis(z - b), b

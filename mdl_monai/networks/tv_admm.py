@@ -12,6 +12,23 @@ from mdl_monai.networks.sparse_admm import SparseADMM
 _DIAGONAL = math.sqrt(0.5)  # a diagonal neighbour is sqrt(2) pixels away
 
 
+def differences(image: Tensor) -> Tensor:
+    """Circular differences down, right and to both lower diagonals: [B, 1, H, W] to [B, 4, H, W]; norm sqrt(8)."""
+    down = image.roll(-1, -2)
+    neighbours = (down, image.roll(-1, -1), down.roll(-1, -1), down.roll(1, -1))
+    values = torch.cat(neighbours, dim=1).sub_(image)
+    values[:, 2:] *= _DIAGONAL
+    return values
+
+
+def differences_adjoint(coefficients: Tensor) -> Tensor:
+    """Adjoint of :func:`differences`: [B, 4, H, W] to [B, 1, H, W]."""
+    down, right, diagonal, antidiagonal = coefficients.split(1, dim=1)
+    diagonal, antidiagonal = diagonal * _DIAGONAL, antidiagonal * _DIAGONAL
+    lower = (diagonal.roll(1, -1) + antidiagonal.roll(-1, -1)).add_(down).roll(1, -2)
+    return lower.add_(right.roll(1, -1)).sub_(down).sub_(right).sub_(diagonal).sub_(antidiagonal)
+
+
 class TVReconstruction(SparseADMM):
     """Isotropic total variation: W holds the circular differences to four of the eight neighbours.
 
@@ -28,19 +45,12 @@ class TVReconstruction(SparseADMM):
         super().__init__(weight, penalty, iterations)
 
     def analysis(self, image: Tensor) -> Tensor:
-        """Differences down, right and to both lower diagonals: [B, 1, H, W] to [B, 4, H, W]."""
-        down = image.roll(-1, -2)
-        neighbours = (down, image.roll(-1, -1), down.roll(-1, -1), down.roll(1, -1))
-        differences = torch.cat(neighbours, dim=1).sub_(image)
-        differences[:, 2:] *= _DIAGONAL
-        return differences
+        """See :func:`differences`."""
+        return differences(image)
 
     def synthesis(self, coefficients: Tensor) -> Tensor:
-        """Adjoint of :meth:`analysis`: [B, 4, H, W] to [B, 1, H, W]."""
-        down, right, diagonal, antidiagonal = coefficients.split(1, dim=1)
-        diagonal, antidiagonal = diagonal * _DIAGONAL, antidiagonal * _DIAGONAL
-        lower = (diagonal.roll(1, -1) + antidiagonal.roll(-1, -1)).add_(down).roll(1, -2)
-        return lower.add_(right.roll(1, -1)).sub_(down).sub_(right).sub_(diagonal).sub_(antidiagonal)
+        """See :func:`differences_adjoint`."""
+        return differences_adjoint(coefficients)
 
     def power_spectrum(self, spectrum: Tensor, width: int) -> Tensor:
         """Sum of the squared differences' transfer functions, [H, W // 2 + 1]."""

@@ -69,6 +69,7 @@ class SamplingMixture(Sampling):
 
     def __init__(self, samplings: Sequence[Sampling]) -> None:
         self.samplings = samplings
+        self.told = "; ".join(sampling.told for sampling in samplings)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
         """Sampling [P + 1, H, W]."""

@@ -116,6 +116,7 @@ class TrajectorySampling(Sampling):
 
     def __init__(self, operator: NonCartesianSense, coils: int) -> None:
         self.operator, self.coils = operator, coils
+        self.told = f"{coils} simulated coils, {operator.trajectory.shape[1]} samples off the grid"
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
         """Cells, real and imaginary parts of the maps: [1 + 2 C, H, W]."""

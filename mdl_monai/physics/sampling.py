@@ -17,7 +17,13 @@ from mdl_monai.physics.orthonormal import OrthonormalTransform
 
 
 class Sampling(ABC):
-    """A way to sample; drawn anew with each call."""
+    """A way to sample; drawn anew with each call.
+
+    Attributes:
+        told: in words, for those who read the result.
+    """
+
+    told: str
 
     @abstractmethod
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
@@ -34,6 +40,7 @@ class CoefficientSampling(Sampling):
 
     def __init__(self, transform: OrthonormalTransform, ratio: float | Sequence[float]) -> None:
         self.transform, self.ratio = transform, ratio_range(ratio)
+        self.told = f"{type(transform).__name__}, ratio {self.ratio[1]:g}"
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
         """Mask [1, H, W]."""
@@ -49,6 +56,7 @@ class CoilSampling(Sampling):
         ratio: share of k-space, or a range to draw it from.
         coils: number of coils, or several to draw from; maps of 0 fill up to the largest, so that all draws batch.
         vary: move the coils (in training).
+        given: this mask instead, bool [H, W], DC at H // 2, W // 2.
     """
 
     def __init__(
@@ -57,7 +65,9 @@ class CoilSampling(Sampling):
         ratio: float | Sequence[float],
         coils: int | Sequence[int],
         vary: bool = False,
+        given: np.ndarray | None = None,
     ) -> None:
+        self.given = given
         weights = {mask_types: 1.0} if isinstance(mask_types, str) else dict(mask_types)
         for name in weights:
             if name not in MASK_TYPES:
@@ -68,17 +78,37 @@ class CoilSampling(Sampling):
         self.coils = [coils] if isinstance(coils, int) else list(coils)
         if min(self.coils) < 1:
             raise InputError("a scan needs a coil", expected="coils >= 1", found=f"{self.coils}")
+        how = (
+            "the user's mask" if given is not None else f"{' or '.join(self.names)}, ratio {self.ratio[1]:g}"
+        )
+        self.told = f"{max(self.coils)} simulated coils, {how}"
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
         """Mask, real and imaginary parts of the maps: [1 + 2 C, H, W]."""
-        name = str(rng.choice(self.names, p=self.weights))
-        mask = sampling_mask(name, rng.uniform(*self.ratio), height, width, rng, random_angle=self.vary)
+        mask = self.mask(height, width, rng)
         coils = int(rng.choice(self.coils))
         geometry = (rng.uniform(1.3, 2.5), rng.uniform(0, 2 * math.pi)) if self.vary else (COIL_RADIUS, 0.0)
         maps = torch.zeros(max(self.coils), height, width, dtype=torch.complex64)
         # one coil is as good as a homogeneous one: nothing tells its phase from the image's
         maps[:coils] = 1 if coils == 1 else simulated_coil_maps(coils, (height, width), *geometry)
-        return torch.cat([torch.from_numpy(mask).float()[None], maps.real, maps.imag])
+        return torch.cat([mask, maps.real, maps.imag])
+
+    def mask(self, height: int, width: int, rng: np.random.Generator) -> Tensor:
+        """The mask alone, [1, H, W].
+
+        Raises:
+            InputError: a mask is given, of another size.
+        """
+        if self.given is not None:
+            if self.given.shape != (height, width):
+                raise InputError(
+                    "the mask has another size than the image", expected=f"a mask of {height} x {width}",
+                    found=" x ".join(map(str, self.given.shape)), remedy="leave --mask_file out to generate one",
+                )  # fmt: skip
+            return torch.from_numpy(self.given).float()[None]
+        name = str(rng.choice(self.names, p=self.weights))
+        mask = sampling_mask(name, rng.uniform(*self.ratio), height, width, rng, random_angle=self.vary)
+        return torch.from_numpy(mask).float()[None]
 
 
 def ratio_range(ratio: float | Sequence[float]) -> tuple[float, float]:

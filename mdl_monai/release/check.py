@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 from jsonschema import Draft202012Validator
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
+from monai.bundle import verify_net_in_out
 
 from mdl_monai.errors import InputError
+from mdl_monai.release.exports import write_torchscript
 from mdl_monai.release.figures import load_json
 from mdl_monai.release.flatten import SOURCES, drifted
 from mdl_monai.release.model_card import render_card
-from mdl_monai.release.stand_in_data import write_stand_in_data
+from mdl_monai.release.stand_in_data import workflow_in, write_stand_in_data
 
 MAX_WEIGHT_BYTES = 25 * 2**20
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
@@ -96,22 +97,16 @@ def check_properties(bundle: Path) -> list[str]:
     problems = []
     for name, kind in (("train", "train"), ("inference", "infer")):
         with tempfile.TemporaryDirectory() as folder:
-            workflow = ConfigWorkflow(
-                str(bundle / "configs" / f"{name}.json"),
-                logging_file=False,
-                workflow_type=kind,
-                bundle_root=str(bundle),
-                dataset_dir=str(Path(folder, "data")),
-                output_dir=str(Path(folder, "output")),
-                registration="none",  # phantoms need none, and belong into no cache of the user's
-                cache_dir=str(Path(folder, "cache")),
-                device="$torch.device('cpu')",
-                progress=False,
-            )
+            config = bundle / "configs" / f"{name}.json"
+            # phantoms need no registration
+            workflow = workflow_in(folder, config, workflow_type=kind, registration="none")
             handlers = workflow.parser.get("train#handlers", [])
             if any(isinstance(handler, str) for handler in handlers):  # MONAI's check ends in a TypeError
                 problems.append("train#handlers holds a reference: put the handler's `_target_` there")
                 continue
+            # tools put handlers of their own before
+            if "@train#handlers#" in config.read_text(encoding="utf-8"):
+                problems.append("a handler is referred to by its place in train#handlers: give it a name")
             write_stand_in_data(Path(folder, "data"), workflow.parser, size=48)
             workflow.initialize()
             problems += [f"{name}.json: property {item}" for item in workflow.check_properties() or []]
@@ -135,13 +130,7 @@ def check_network(bundle: Path) -> list[str]:
 def check_export(bundle: Path) -> list[str]:
     """`network_def` exports to TorchScript with the weights."""
     with tempfile.TemporaryDirectory() as folder:
-        ckpt_export(
-            "network_def",
-            filepath=str(Path(folder) / "model.ts"),
-            ckpt_file=str(bundle / "models" / "model.pt"),
-            meta_file=str(bundle / "configs" / "metadata.json"),
-            config_file=str(bundle / "configs" / "inference.json"),
-        )
+        write_torchscript(bundle, Path(folder, "model.ts"))
     return []
 
 

@@ -17,20 +17,22 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, ckpt_export
+from monai.bundle import ckpt_export
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mdl_monai.demo.inputs import write_inputs
 from mdl_monai.errors import InputError
 from mdl_monai.io.atomic import atomic_path
-from mdl_monai.release.stand_in_data import write_stand_in_data
+from mdl_monai.release.stand_in_data import workflow_in, write_stand_in_data
 
 SUFFIXES = (".ts", ".pt2", ".onnx")
 TOLERANCE = 1e-3  # difference from eager, as a share of the largest value
+TRACED_SIZE = 64  # voxels along each axis
 
 Function = Callable[[Tensor], Tensor]
 Writer = Callable[[Path], Function]  # writes a file, and returns what it does once it is loaded
@@ -49,12 +51,12 @@ def export_bundle(bundle: Path, stem: Path) -> list[tuple[Path, str]]:
         network, image, case = network_input(bundle)
         programs, obstacle = _trace(network, image)
         writers: tuple[list[Writer], ...] = (
-            [partial(_write_torchscript, bundle)],
+            [partial(write_torchscript, bundle)],
             [partial(_write_pt2, program) for program in programs],
             [partial(_write_onnx, program) for program in programs],
         )
         with torch.no_grad():  # not before: preprocessing may register by gradients
-            cases = [(x, network(x)) for x in (image, *_other_sizes(image))]
+            cases = [(image, network(image)), *_taken(network, _other_sizes(image))]
             paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
             return [
                 (path, f"{remark}, on {case}" if path.is_file() else f"not exported: {remark or obstacle}")
@@ -89,17 +91,7 @@ def network_input(bundle: Path) -> tuple[nn.Module, Tensor, str]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
         options = _data_options(bundle, data)
-        workflow = ConfigWorkflow(
-            str(bundle / "configs" / "inference.json"),
-            logging_file=False,
-            bundle_root=str(bundle),
-            output_dir=f"{folder}/output",
-            cache_dir=f"{folder}/cache",
-            device="$torch.device('cpu')",
-            amp=False,
-            progress=False,
-            **({"dataset_dir": str(data)} | options),
-        )
+        workflow = workflow_in(folder, bundle / "configs" / "inference.json", amp=False, **options)
         if not options:
             write_stand_in_data(data, workflow.parser, size=48)
         workflow.initialize()
@@ -120,7 +112,8 @@ def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
     if not plan.is_file():
         return {}
     demo = yaml.safe_load(plan.read_text(encoding="utf-8"))
-    if root := os.environ.get("MDL_DATA_ROOT"):
+    root = os.environ.get("MDL_DATA_ROOT")
+    if root and "real_dataset" in demo:
         data = Path(root, demo["real_dataset"])
         if not data.is_dir():
             raise InputError(
@@ -133,12 +126,22 @@ def _data_options(bundle: Path, folder: Path) -> dict[str, str]:
     return {"split": next(iter(json.loads((folder / "dataset.json").read_text(encoding="utf-8"))))}
 
 
+def _taken(network: nn.Module, images: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Images of sizes that the network takes, with its results."""
+    cases = []
+    for image in images:
+        with contextlib.suppress(InputError):  # an operator may work on whole blocks
+            cases.append((image, network(image)))
+    return cases
+
+
 def _other_sizes(image: Tensor) -> list[Tensor]:
-    """Cuts of the image whose sizes are multiples of 16, odd, and both."""
+    """Cuts of the image whose sizes are multiples of 32 and smaller, of 16, odd, and both."""
+    blocks = [max(16, (n - 1) // 32 * 32) for n in image.shape[2:]]
     whole = [max(16, n // 16 * 16) for n in image.shape[2:]]
     odd = [n - 2 * axis - 1 for axis, n in enumerate(whole)]
     cuts = []
-    for sizes in (whole, odd, [*odd[:-1], whole[-1]]):
+    for sizes in (blocks, whole, odd, [*odd[:-1], whole[-1]]):
         cut = image
         for axis, n in enumerate(sizes, start=2):
             cut = cut.narrow(axis, 0, min(n, image.shape[axis]))
@@ -162,15 +165,24 @@ def _trace(network: nn.Module, image: Tensor) -> tuple[list[ExportedProgram], st
     return programs, obstacle
 
 
-def _write_torchscript(bundle: Path, path: Path) -> Function:
-    """MONAI's export: metadata and config travel inside."""
-    ckpt_export(
-        "network_def",
-        filepath=str(path),
-        ckpt_file=str(bundle / "models" / "model.pt"),
-        meta_file=str(bundle / "configs" / "metadata.json"),
-        config_file=str(bundle / "configs" / "inference.json"),
-    )
+def write_torchscript(bundle: Path, path: Path) -> Function:
+    """MONAI's export of the bundle's network: metadata and config travel inside. Returns what the file does.
+
+    A network that torch.jit.script cannot read, as with an operator to choose, is traced.
+    """
+    meta_file = bundle / "configs" / "metadata.json"
+    files: dict[str, Any] = {
+        "filepath": str(path),
+        "ckpt_file": str(bundle / "models" / "model.pt"),
+        "meta_file": str(meta_file),
+        "config_file": str(bundle / "configs" / "inference.json"),
+    }
+    try:
+        ckpt_export("network_def", **files)
+    except Exception:  # of many kinds; what is wrong with the bundle, tracing meets again
+        image = json.loads(meta_file.read_text(encoding="utf-8"))["network_data_format"]["inputs"]["image"]
+        shape = [1, image["num_channels"], *(TRACED_SIZE for _ in image["spatial_shape"])]
+        ckpt_export("network_def", **files, use_trace=True, input_shape=shape)
     return torch.jit.load(str(path))
 
 
@@ -205,7 +217,8 @@ def _compare(function: Function, cases: list[tuple[Tensor, Tensor]]) -> str:
             any_size &= _difference(function(other), wanted) <= TOLERANCE * largest
         except Exception:  # a size that the file refuses, each format in its own way
             any_size = False
-    sizes = "any size" if any_size else "only for sizes like " + " x ".join(map(str, image.shape))
+    every = "any size" if len(cases) > 4 else "any size that the network takes"
+    sizes = every if any_size else "only for sizes like " + " x ".join(map(str, image.shape))
     return f"{sizes}; largest difference from eager {difference:.1e} of {largest:.3g}"
 
 

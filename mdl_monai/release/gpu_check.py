@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigWorkflow
 
 from mdl_monai.io.atomic import atomic_write_text
-from mdl_monai.release.stand_in_data import write_stand_in_data
+from mdl_monai.release.stand_in_data import workflow_in, write_stand_in_data
 
 STEPS, WARM_UP, TOLERANCE = 20, 5, 0.01
 SIZE = {2: 256, 3: 64}  # voxels along each axis of a phantom slice or volume
@@ -33,19 +32,14 @@ def train_steps(
     """Return the loss of each of ``steps`` training steps, and the images per second after warming up."""
     losses, times = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as folder:
-        workflow = ConfigWorkflow(
-            str(bundle / "configs" / "train.json"),
-            logging_file=False,
-            bundle_root=str(bundle),
-            dataset_dir=f"{folder}/data",
-            output_dir=f"{folder}/output",
+        workflow = workflow_in(
+            folder,
+            bundle / "configs" / "train.json",
             device=f"$torch.device('{device}')",
             amp=device != "cpu",  # as users have it
-            progress=False,
             num_workers=0,
             max_epochs=1,
             registration="none",  # atlases, where there are any, are aligned once and alike for both devices
-            cache_dir=f"{folder}/cache",
         )
         workflow.parser.update({"train#handlers": [], "train#trainer#epoch_length": steps})
         n_axes = len(workflow.parser["_meta_#network_data_format#inputs#image#spatial_shape"])

@@ -1,14 +1,15 @@
-"""A small phantom data set under the names that a config asks for: enough to build or time its workflow."""
+"""A small phantom data set under the names that a config asks for, and a workflow on it: to build or time it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import ensure_tuple
 from torch import Tensor
 
@@ -16,6 +17,22 @@ from mdl_monai.phantoms.head import head_phantom
 from mdl_monai.phantoms.heart import heart_phantom
 
 HEAD_MM = 208.0  # side of the field of view; the head phantom fits inside
+
+
+def workflow_in(folder: str, config: Path, **options: Any) -> ConfigWorkflow:
+    """The workflow of a bundle's flattened `config`, not initialised yet, on the CPU, which reads ``folder``/data.
+
+    It writes into ``folder`` alone, registrations too, which would else go to the user's cache.
+    """
+    settings: dict[str, Any] = {
+        "bundle_root": str(config.parents[1]),
+        "dataset_dir": f"{folder}/data",
+        "output_dir": f"{folder}/output",
+        "cache_dir": f"{folder}/cache",
+        "device": "$torch.device('cpu')",
+        "progress": False,
+    }
+    return ConfigWorkflow(str(config), logging_file=False, **settings | options)
 
 
 def write_stand_in_data(folder: Path, parser: ConfigParser, size: int, n_subjects: int = 4) -> None:

@@ -17,7 +17,7 @@ class ScaleToPeakd(MapTransform):
     """Divide each slice by its own largest magnitude; the divisor is kept under ``intensity_scale``.
 
     Args:
-        keys: one key, an image [1, H, W] or [1, H, W, D].
+        keys: one key, an image [c, H, W] or [c, H, W, D], real and imaginary part if c is 2.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -25,7 +25,8 @@ class ScaleToPeakd(MapTransform):
         record = dict(data)
         for key in self.key_iterator(record):
             image = record[key]
-            peak = torch.as_tensor(image).abs().amax(dim=(1, 2), keepdim=True)
+            magnitude = torch.as_tensor(image).square().sum(0, keepdim=True).sqrt()
+            peak = magnitude.amax(dim=(1, 2), keepdim=True)
             peak = torch.where(peak > 0, peak, 1.0)
             record[key] = image / peak
             record[INTENSITY_SCALE] = peak
@@ -52,5 +53,6 @@ class RestoreIntensityd(MapTransform):
         meta = record[self.meta_key].meta
         scale = torch.as_tensor(record[INTENSITY_SCALE]).cpu()
         for key in self.key_iterator(record):
-            record[key] = MetaTensor(torch.as_tensor(record[key]).cpu() * scale, meta=meta)
+            if record[key] is not None:  # a scan has no reference
+                record[key] = MetaTensor(torch.as_tensor(record[key]).cpu() * scale, meta=meta)
         return record

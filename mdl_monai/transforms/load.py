@@ -42,6 +42,9 @@ class LoadInputd(MapTransform):
         modality: those that a DICOM series may be of ("MR", "CT"); any, if there are none.
     """
 
+    channels: tuple[int, ...] = (1,)
+    """Of the images that may come."""
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -49,13 +52,13 @@ class LoadInputd(MapTransform):
         spatial_dims: Sequence[int] = (2, 3),
         dicom_series: int | str | None = None,
         dicom_allow: Sequence[str] = (),
-        modality: Sequence[str] = (),
+        modality: str | Sequence[str] = (),
     ) -> None:
         super().__init__(keys)
         self.names = self.keys if names is None else ensure_tuple_rep(ensure_tuple(names), len(self.keys))
         self.spatial_dims = tuple(spatial_dims)
         self._nifti, self._png = CheckedNiftiReader(), CheckedPNGReader()
-        self._dicom = DicomSeriesReader(dicom_series, dicom_allow, modality)
+        self._dicom = DicomSeriesReader(dicom_series, dicom_allow, ensure_tuple(modality))
         with warnings.catch_warnings():
             # MONAI 1.6 warns in every run that its optional GPU decoder of DICOM is not installed
             warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
@@ -82,7 +85,7 @@ class LoadInputd(MapTransform):
             path = f"{key}, an image in memory"
         else:
             image = self._read(path)
-        check_input(image, where=path, spatial_dims=self.spatial_dims)
+        check_input(image, where=path, spatial_dims=self.spatial_dims, channels=self.channels)
         image.meta["case"] = record.get("case", stem(path))
         image.meta["patient"] = str(record.get("patient", ""))
         return image

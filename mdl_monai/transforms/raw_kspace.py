@@ -75,12 +75,12 @@ class CombineCoilsd(MapTransform):
         self.meta_key = meta_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Magnitudes of coils to images [1, rows, columns, slices]; ``zero_filled`` is that of k-space as it is."""
+        """Magnitudes of coils to images [1, rows, columns, slices]; ``adjoint`` is that of k-space as it is."""
         record = dict(data)
         border = record[self.meta_key]
         real, imaginary, _ = torch.as_tensor(border).as_subclass(Tensor).cpu().permute(0, 3, 1, 2)
-        record["zero_filled"] = ifft2c(torch.complex(real, imaginary)).abs().permute(1, 2, 0)[None]
-        for key in ("zero_filled", *self.key_iterator(record)):
+        record["adjoint"] = ifft2c(torch.complex(real, imaginary)).abs().permute(1, 2, 0)[None]
+        for key in ("adjoint", *self.key_iterator(record)):
             if record[key] is not None:
                 record[key] = self._combined(record[key], border.meta)
         return record

@@ -17,7 +17,8 @@ from mdl_monai.networks.padded import pad_to_multiple
 from mdl_monai.physics.sampling import Sampling
 from mdl_monai.physics.sensing import SensingOperator, from_channels, to_channels
 
-PADDING = "padding"  # what was added to a measured image, as `pad_to_multiple` tells it
+PADDING = "padding"
+"""Metadata of a measured image: what was added to whole blocks, as `pad_to_multiple` tells it."""
 
 
 class SimulateSensingd(MapTransform):
@@ -44,6 +45,7 @@ class SimulateSensingd(MapTransform):
         MapTransform.__init__(self, keys)
         self.operator, self.sampling, self.seed = operator, sampling, seed
         self.label_key, self.noise = label_key, noise
+        self.told = f"simulated measurement of an image: {sampling.told}"
 
     def generator(self) -> np.random.Generator:
         """Where the randomness of a case comes from."""
@@ -61,7 +63,7 @@ class SimulateSensingd(MapTransform):
             border = self._measured(slices, self.generator())
             border = border[0] if plain.ndim == 3 else border.permute(1, 2, 3, 0)
             record[self.label_key] = image
-            told = {DERIVATION: "simulated measurement of an image", PADDING: padding}
+            told = {DERIVATION: self.told, PADDING: padding, "padded": tuple(slices.shape[-2:])}
             record[key] = MetaTensor(border, meta={**meta, **told}) if meta else border
         return record
 
@@ -76,29 +78,6 @@ class SimulateSensingd(MapTransform):
             values += self.noise * torch.from_numpy(rng.standard_normal(values.shape, dtype=np.float32))
         adjoint = to_channels(self.operator.A_adjoint(measurement, sampling))
         return torch.cat([adjoint, sampling], 1)
-
-
-class CropPaddingd(MapTransform):
-    """Take away what `SimulateSensingd` added to whole blocks.
-
-    Args:
-        keys: images [c, H, W(, D)].
-        meta_key: the item of `SimulateSensingd`, whose metadata tell.
-    """
-
-    def __init__(self, keys: KeysCollection, meta_key: str = "image") -> None:
-        super().__init__(keys)
-        self.meta_key = meta_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Record with images of the size before."""
-        record = dict(data)
-        padding = record[self.meta_key].meta.get(PADDING, [0, 0, 0, 0])
-        for key in self.key_iterator(record):
-            image = record[key]
-            left, right, top, bottom = padding
-            record[key] = image[:, top : image.shape[1] - bottom, left : image.shape[2] - right]
-        return record
 
 
 class RandSimulateSensingd(Randomizable, SimulateSensingd):

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from bundle_process import run_monai_bundle
 
 from mdl_monai.phantoms.head import head_phantom
 
@@ -41,21 +42,24 @@ def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_bundle() -> Run:
-    """Run `python -m monai.bundle run` on a bundle's sources: (name, overlays, options) to the ended process.
+    """Run `monai.bundle run` on a bundle's sources: (name, overlays, options) to the ended process.
 
-    It must end with the exit code `code`.
+    It must end with the exit code `code`. With the interpreter's words in `launcher` it is started as from a shell,
+    else where MONAI is imported already, in so many `processes`. `warnings` is what becomes of them.
     """
 
     def run(
         name: str,
         overlays: list[str],
-        launcher: tuple[str, ...] = ("-m", "monai.bundle"),
+        launcher: tuple[str, ...] = (),
+        processes: int = 1,
         code: int = 0,
+        warnings: str = "ignore",
         **options: object,
     ) -> subprocess.CompletedProcess[str]:
         configs = ROOT / "bundles" / name / "configs"
         files = [str(configs / f"{overlay}.yaml") for overlay in ["common", *overlays]]
-        command = [sys.executable, "-W", "ignore", *launcher, "run", "--config_file", str(files)]
+        words = ["run", "--config_file", str(files)]
         metadata = configs / "metadata.json"
         options = {
             **({"meta_file": metadata} if metadata.exists() else {}),
@@ -64,9 +68,13 @@ def run_bundle() -> Run:
             **options,
         }
         for key, value in options.items():
-            command += [f"--{key.replace('__', '#')}", str(value)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        ended = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+            words += [f"--{key.replace('__', '#')}", str(value)]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": warnings}
+        if launcher:
+            command = [sys.executable, *launcher, *words]
+            ended = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+        else:
+            ended = run_monai_bundle(words, environment, processes)
         assert ended.returncode == code, ended.stderr
         return ended
 

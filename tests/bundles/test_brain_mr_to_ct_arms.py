@@ -279,17 +279,16 @@ def test_the_deepest_arm_trains_by_the_command_line(slices: Path, run_bundle: Ru
 
 
 def test_two_processes_train_and_evaluate_as_one(slices: Path, run_bundle: Run, tmp_path: Path) -> None:
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
     options = {"spacing": str([MM] * 3), "patch_size": "[32, 32]", "batch_size": 1, "max_epochs": 1}
     run_bundle(
-        NAME, ["train", "multi_gpu_train"], launcher=torchrun, dataset_dir=slices, output_dir=tmp_path,
+        NAME, ["train", "multi_gpu_train"], processes=2, dataset_dir=slices, output_dir=tmp_path,
         val_interval=1, **options,
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
     means = []
-    for overlays, launcher in (([], ("-m", "monai.bundle")), (["multi_gpu_evaluate"], torchrun)):
+    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
         run_bundle(
-            NAME, ["inference", "evaluate", *overlays], launcher=launcher, dataset_dir=slices,
+            NAME, ["inference", "evaluate", *overlays], processes=processes, dataset_dir=slices,
             split="['train', 'val', 'test']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
         )  # fmt: skip
         summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
@@ -299,11 +298,10 @@ def test_two_processes_train_and_evaluate_as_one(slices: Path, run_bundle: Run, 
 
 
 def test_a_cyclegan_in_two_processes_is_refused(slices: Path, run_bundle: Run, tmp_path: Path) -> None:
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
     options = {key: str(value) for key, value in TINY_RESNET.items()}
     ended = run_bundle(
-        NAME, ["train", "train_cyclegan", "multi_gpu_train"], launcher=torchrun, dataset_dir=slices,
-        output_dir=tmp_path, code=1, **options,
+        NAME, ["train", "train_cyclegan", "multi_gpu_train"], processes=2, dataset_dir=slices,
+        output_dir=tmp_path, code=2, **options,
     )  # fmt: skip
     assert "a CycleGAN trains in one process" in ended.stderr + ended.stdout
     assert not (tmp_path / "model.pt").exists()

@@ -136,14 +136,14 @@ def test_two_processes_train_and_evaluate_as_one(
         **SMALL,
     )
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "train" / "model.pt"))
-    for overlays, launcher, folder in (
-        (["inference", "evaluate"], ("-m", "monai.bundle"), "one"),
-        (["inference", "evaluate", "multi_gpu_evaluate"], torchrun, "two"),
+    for overlays, processes, folder in (
+        (["inference", "evaluate"], 1, "one"),
+        (["inference", "evaluate", "multi_gpu_evaluate"], 2, "two"),
     ):
         run_bundle(
             NAME,
             overlays,
-            launcher=launcher,
+            processes=processes,
             dataset_dir=phantom_set,
             split="['test', 'train', 'volume']",
             output_dir=tmp_path / folder,

@@ -32,9 +32,10 @@ from dicom_studies import (
     pointwise_network,
     told_in,
 )
+from monai.bundle import ConfigParser
 from PIL import Image, PngImagePlugin
 
-from mdl_monai.errors import find_input_error
+from mdl_monai.errors import InputError, find_input_error
 from mdl_monai.networks.mask_adaptive_admm_net import MaskAdaptiveADMMNet
 from mdl_monai.networks.vnet import VNet
 
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SEGMENTATION, SYNTHESIS = "hippocampus_mri_segmentation", "brain_mr_to_ct_synthesis"
 RECONSTRUCTION = "brain_mri_admm_reconstruction"
+FUSION = ("hippocampus_mri_fusion_segmentation", "cardiac_mri_fusion_segmentation")
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORDERS = orthogonal_axes()
 NEAR = 0.25  # voxels; half of one is what is asked for
@@ -170,9 +172,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 def as_a_user(
     run_bundle: Run, bundle: str, options: dict[str, object], **further: object
 ) -> dict[str, bytes]:
-    """Run inference by the command line, with progress, logging and all warnings: what was printed."""
+    """Run inference with progress, logging and all warnings: what was printed."""
     ended = run_bundle(
-        bundle, ["inference"], launcher=("-W", "always", "-m", "monai.bundle"), progress="true",
+        bundle, ["inference"], progress="true", warnings="always",
         logging_file=BUNDLES / bundle / "configs" / "logging.conf", **options, **further,
     )  # fmt: skip
     return {"stdout": ended.stdout.encode(), "stderr": ended.stderr.encode()}
@@ -188,8 +190,9 @@ def test_of_whom_the_study_is_is_told_in_the_dicom_alone(
     assert set(told_in(before)) == set(SECRETS), "all of them are there to be found"
     out = tmp_path / "out"
     printed = as_a_user(
-        run_bundle, bundle, small[bundle], dataset_dir=tmp_path / "in", output_dir=out, write_dicom="true"
-    )
+        run_bundle, bundle, small[bundle], launcher=("-m", "monai.bundle"), dataset_dir=tmp_path / "in",
+        output_dir=out, write_dicom="true",
+    )  # fmt: skip
     assert all_of(tmp_path / "in") == before
     written = all_of(out)
     assert {"dicom", "pictures", "predictions"} <= {Path(name).parts[0] for name in written}
@@ -358,6 +361,26 @@ def test_of_a_mixed_study_the_named_series_is_taken(
     assert "several series" in error and "number 7" in error and "number 9" in error
     written = all_of(tmp_path / "none")
     assert set(written) == {"run.json"} and meant.uid not in error + written["run.json"].decode()
+
+
+@pytest.mark.parametrize("bundle", [SEGMENTATION, RECONSTRUCTION, SYNTHESIS, *FUSION])
+def test_ct_for_an_mr_bundle_is_refused_by_name_unless_it_is_asked_for(bundle: str, tmp_path: Path) -> None:
+    config = ConfigParser()
+    config.read_config([BUNDLES / bundle / "configs" / f"{name}.yaml" for name in ("common", "inference")])
+    n_slices = 1 if config.get("spatial_dims") == 2 else 5
+    values = np.random.default_rng(0).integers(1, 99, (n_slices, 6, 7)).astype(np.uint16)
+    records = {}
+    for modality in ("MR", "CT"):
+        Stack(values, modality=modality).save(tmp_path / modality)
+        records[modality] = {config["image_key"]: str(tmp_path / modality), "case": modality}
+    loaded = config.get_parsed_content("preprocessing#transforms#0")(records["MR"])
+    assert loaded["image"].shape[1:] == values.T.shape[: loaded["image"].ndim - 1]
+    with pytest.raises(InputError, match="(?s)series is of another modality.*expected: MR.*found: CT"):
+        config.get_parsed_content("preprocessing#transforms#0")(records["CT"])
+    for asked in ("CT", ["MR", "CT"], []):
+        config["modality"] = asked
+        config.parse(reset=True)
+        assert config.get_parsed_content("preprocessing#transforms#0")(records["CT"])["image"].max() > 0
 
 
 def test_dicom_of_a_nifti_image_is_refused_in_one_sentence(

@@ -26,7 +26,6 @@ FAST_2D = {
     "atlas_crop_size": "[100, 104]",
     "stages#torch#iterations": "[2, 2, 2, 1]",
 }
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
 Pair = tuple[nib.Nifti1Image, nib.Nifti1Image]
 
 
@@ -211,15 +210,15 @@ def test_two_processes_train_and_evaluate_as_one(
     }
     options = {"cache_dir": tmp_path / "cache", "registration": "none", **own[bundle]}
     run_bundle(
-        bundle, ["train", "multi_gpu_train"], launcher=TORCHRUN, output_dir=tmp_path, max_epochs=1, batch_size=1,
+        bundle, ["train", "multi_gpu_train"], processes=2, output_dir=tmp_path, max_epochs=1, batch_size=1,
         val_interval=1, pool=2, n_training_atlases=2, val_split="test",
         patch_size="[64, 64]" if bundle == CARDIAC else "[16, 20, 16]", **options,
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
     means = []
-    for overlays, launcher in (([], ("-m", "monai.bundle")), (["multi_gpu_evaluate"], TORCHRUN)):
+    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
         run_bundle(
-            bundle, ["inference", "evaluate", *overlays], launcher=launcher, split="['train', 'test']",
+            bundle, ["inference", "evaluate", *overlays], processes=processes, split="['train', 'test']",
             output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0, **options,
         )  # fmt: skip
         summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))

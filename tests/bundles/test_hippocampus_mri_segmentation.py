@@ -231,16 +231,15 @@ def test_a_folder_of_images_gets_label_maps_pictures_and_volumes(
 
 
 def test_two_processes_train_and_evaluate_as_one(crops: Path, run_bundle: Run, tmp_path: Path) -> None:
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
     run_bundle(
-        NAME, ["train", "multi_gpu_train"], launcher=torchrun, dataset_dir=crops, output_dir=tmp_path,
+        NAME, ["train", "multi_gpu_train"], processes=2, dataset_dir=crops, output_dir=tmp_path,
         val_split="val", max_epochs=1, batch_size=1, val_interval=1, features="[4, 8]",
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
     means = []
-    for overlays, launcher in (([], ("-m", "monai.bundle")), (["multi_gpu_evaluate"], torchrun)):
+    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
         run_bundle(
-            NAME, ["inference", "evaluate", *overlays], launcher=launcher, dataset_dir=crops,
+            NAME, ["inference", "evaluate", *overlays], processes=processes, dataset_dir=crops,
             split="['train', 'val']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
         )  # fmt: skip
         summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))

@@ -176,3 +176,11 @@ def test_the_digests_are_those_of_sha256sum(tmp_path: Path) -> None:
     lines = (tmp_path / DIGESTS).read_text(encoding="utf-8").splitlines()
     assert [line.split("  ")[1] for line in lines] == [path.name, previous(path).name]
     assert all(len(line.split("  ")[0]) == 64 for line in lines)
+
+
+def test_a_checkpoint_that_could_run_code_is_refused_without_torchs_advice(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"weights": Path("somewhere")}, path)
+    with pytest.raises(InputError, match="could run code") as error:
+        load_checkpoint(path)
+    assert "weights_only" not in str(error.value)

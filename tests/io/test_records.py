@@ -4,21 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from record_lists import make
 
 from mdl_monai.errors import InputError
 from mdl_monai.io.records import load_records
-from mdl_monai.io.splits import split_by_subject, train_val_records
-
-
-def make(folder: Path, content: dict) -> Path:
-    for records in content.values():
-        for record in records if isinstance(records, list) else []:
-            for name in record.values():
-                if str(name).endswith(".nii.gz"):
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).touch()
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
 
 
 def test_records_get_absolute_paths_a_case_and_a_subject(tmp_path: Path) -> None:
@@ -123,41 +112,6 @@ def test_names_that_no_file_can_have_and_endless_lists_are_refused(tmp_path: Pat
         load_records(tmp_path, "test")
 
 
-def test_a_split_by_subject_shares_none_and_repeats_with_its_seed(tmp_path: Path) -> None:
-    records = [{"image": f"{n}.nii.gz", "subject": f"p{n // 5}"} for n in range(50)]
-    train, val = split_by_subject(records, 0.15, seed=1)
-    assert len({r["subject"] for r in val}) == 2 and len(train) == 40
-    assert not {r["subject"] for r in train} & {r["subject"] for r in val}
-    assert split_by_subject(records, 0.15, seed=1) == (train, val)
-    assert any(split_by_subject(records, 0.15, seed=n)[1] != val for n in range(2, 6))
-
-
-def test_too_few_subjects_or_a_bad_fraction_are_refused() -> None:
-    with pytest.raises(InputError, match="two subjects or more"):
-        split_by_subject([{"subject": "a"}, {"subject": "a"}], 0.5, 0)
-    with pytest.raises(InputError, match="(?s)val_fraction.*found: 2"):
-        split_by_subject([{"subject": "a"}, {"subject": "b"}], 2, 0)
-
-
-def test_training_takes_named_validation_lists_or_sets_subjects_aside(tmp_path: Path) -> None:
-    train = [{"image": f"t{n}.nii.gz", "patient": f"p{n // 2}"} for n in range(8)]
-    make(tmp_path, {"train": train, "val": [{"image": "v.nii.gz", "patient": "p9"}], "leak": train[:1]})
-    named = train_val_records(tmp_path, "train", "val", 0.15, 0)
-    assert (len(named["train"]), len(named["val"])) == (8, 1)
-    drawn = train_val_records(tmp_path, ["train"], None, 0.25, 0)
-    assert (len(drawn["train"]), len(drawn["val"])) == (6, 2)
-    with pytest.raises(InputError, match="(?s)share subjects.*p0"):
-        train_val_records(tmp_path, "train", "leak", 0.15, 0)
-
-
-def test_equal_file_names_alone_do_not_make_a_subject(tmp_path: Path) -> None:
-    make(tmp_path, {"train": [{"image": "t/1.nii.gz"}], "val": [{"image": "v/1.nii.gz"}]})
-    assert train_val_records(tmp_path, "train", "val", 0.15, 0)["val"][0]["case"] == "1"
-    make(tmp_path, {"train": [{"image": "t/1.nii.gz"}], "val": [{"image": "t/1.nii.gz"}]})
-    with pytest.raises(InputError, match="share subjects"):
-        train_val_records(tmp_path, "train", "val", 0.15, 0)
-
-
 def make_pairs(folder: Path, names: dict[str, list[str]]) -> Path:
     for sub, files in names.items():
         (folder / sub).mkdir()
@@ -179,8 +133,6 @@ def test_folders_of_images_and_labels_with_equal_names_are_paired(tmp_path: Path
     assert (a["case"], b["case"]) == ("a", "b")
     assert a["label"] == str(tmp_path / "labelsTr" / "a.nii.gz")
     assert [r["case"] for r in load_records(tmp_path, "test")] == ["c"]
-    splits = train_val_records(tmp_path, "train", None, 0.5, 0, "image", "label")
-    assert len(splits["train"]) == len(splits["val"]) == 1
     with pytest.raises(InputError, match=r"(?s)no label map.*labelsTs.*c\.nii\.gz"):
         load_records(tmp_path, "test", "image", "label")
     with pytest.raises(InputError, match=r"(?s)unknown split 'val'.*train \(imagesTr\)"):

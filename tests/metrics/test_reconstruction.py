@@ -87,3 +87,13 @@ def test_other_shapes_are_refused() -> None:
 def test_without_a_reference_there_is_nothing_to_evaluate() -> None:
     with pytest.raises(InputError, match="(?s)no reference.*--retrospective"):
         reconstruction_metrics(torch.rand(1, 5, 6), None)
+
+
+def test_a_peak_that_is_given_takes_the_place_of_the_slices_own() -> None:
+    pred, label = pair(20, 17)
+    label = 200 * label / label.max()
+    pred = 200 * pred
+    own, fixed = reconstruction_metrics(pred, label), reconstruction_metrics(pred, label, peak=255)
+    assert fixed["psnr"] == pytest.approx(own["psnr"] + 20 * math.log10(255 / 200), abs=1e-6)
+    assert fixed["nmse"] == pytest.approx(own["nmse"], rel=1e-9)
+    assert reconstruction_metrics(pred, label, peak=200) == pytest.approx(own, rel=1e-5)

@@ -151,6 +151,15 @@ def test_a_reference_among_the_training_handlers_is_found(skeleton_copy: Path) -
     ]
 
 
+def test_a_handler_that_is_referred_to_by_its_place_is_found(skeleton_copy: Path) -> None:
+    edit_json(
+        skeleton_copy / "configs" / "train.json",
+        lambda config: config["validate"]["handlers"][1].update(checkpoint="@train#handlers#4"),
+    )
+    (problem,) = run_check("workflow properties", skeleton_copy)
+    assert "by its place in train#handlers" in problem
+
+
 def test_the_innermost_cause_of_a_broken_config_is_shown(skeleton_copy: Path) -> None:
     edit_json(
         skeleton_copy / "configs" / "train.json",

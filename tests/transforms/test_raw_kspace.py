@@ -37,7 +37,7 @@ def test_there_and_back_is_the_combined_image(tmp_path: Path) -> None:
     )
     found = CombineCoilsd(["pred", "label"], allow_missing_keys=True)({**record, "pred": coils.abs()[None]})
     assert torch.allclose(found["pred"][0].as_tensor(), image.permute(1, 2, 0), atol=1e-5)
-    assert torch.allclose(found["zero_filled"].as_tensor(), found["pred"].as_tensor(), atol=1e-5)
+    assert torch.allclose(found["adjoint"].as_tensor(), found["pred"].as_tensor(), atol=1e-5)
 
 
 def test_simulation_leaves_out_what_its_mask_does_and_keeps_the_reference(tmp_path: Path) -> None:

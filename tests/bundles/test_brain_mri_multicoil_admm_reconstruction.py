@@ -1,0 +1,87 @@
+"""The multi-coil bundle through the command that a user types."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from mdl_monai.phantoms.head import head_phantom
+from mdl_monai.physics.coils import simulated_coil_maps
+from mdl_monai.physics.fourier import fft2c
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+NAME = "brain_mri_multicoil_admm_reconstruction"
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fully sampled scan of two slices with four coils, without maps."""
+    folder = tmp_path_factory.mktemp("scan")
+    image = head_phantom(0, (72, 64, 2), (3.0, 3.3, 20.0)).mr.permute(2, 0, 1)[:, None]
+    with h5py.File(folder / "scan.h5", "w") as file:
+        file["kspace"] = fft2c(image * simulated_coil_maps(4, (72, 64))).numpy()
+    return folder
+
+
+def test_shipped_weights_beat_zero_filling_on_simulated_coils(
+    phantom_set: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    run_bundle(
+        NAME, ["inference", "evaluate"], dataset_dir=phantom_set, split="['test', 'volume']", output_dir=tmp_path,
+        sampling_ratio=0.3, coils=4, baselines="true", baseline_networks__tv__iterations=5,
+        baseline_networks__wavelet__iterations=5,
+    )  # fmt: skip
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
+        methods = [row["method"] for row in csv.DictReader(file)]
+    assert {m: methods.count(m) for m in methods} == dict.fromkeys(
+        ("OperatorADMMNet", "zero_filled", "cg_sense", "tv", "wavelet"), 5
+    )
+    baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
+    assert baselines["zero_filled"]["psnr"]["difference"]["ci95_low"] > 2
+    before, after = (
+        nib.load(f) for f in (phantom_set / "thick.nii.gz", tmp_path / "predictions/thick.nii.gz")
+    )
+    assert after.shape == before.shape
+    np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
+    error = np.linalg.norm(after.get_fdata() - before.get_fdata()) / np.linalg.norm(before.get_fdata())
+    assert error < 0.2
+    assert len(list((tmp_path / "pictures").iterdir())) == 5
+
+
+def test_raw_kspace_is_reconstructed_with_estimated_maps(scan: Path, run_bundle: Run, tmp_path: Path) -> None:
+    run_bundle(
+        NAME, ["inference", "evaluate", "kspace"], dataset_dir=scan, output_dir=tmp_path, retrospective="true",
+        sampling_ratio=0.4,
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
+    assert summary["psnr"]["mean"] > 28
+    assert nib.load(tmp_path / "predictions" / "scan.nii.gz").shape == (72, 64, 2)
+
+
+def test_raw_kspace_without_the_overlay_tells_of_it(scan: Path, run_bundle: Run, tmp_path: Path) -> None:
+    ended = run_bundle(NAME, ["inference"], dataset_dir=scan, output_dir=tmp_path, code=2)
+    assert "OVERLAY=kspace" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_training_runs_and_its_weights_are_used(phantom_set: Path, run_bundle: Run, tmp_path: Path) -> None:
+    small = {"network_def__stages": 2, "network_def__features": 6, "network_def__deep_features": 6}
+    run_bundle(
+        NAME, ["train"], dataset_dir=phantom_set, output_dir=tmp_path, val_split="val", max_epochs=2, val_interval=1,
+        crop_size=32, coils=2, train_coils="[1, 2]", **small,
+    )  # fmt: skip
+    weights = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    run_bundle(
+        NAME, ["inference"], dataset_dir=phantom_set, split="volume", output_dir=tmp_path / "out", coils=2,
+        ckpt_path=tmp_path / "model.pt", **small,
+    )  # fmt: skip
+    assert (tmp_path / "out" / "predictions" / "thick.nii.gz").is_file()
