@@ -44,6 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SEGMENTATION, SYNTHESIS = "hippocampus_mri_segmentation", "brain_mr_to_ct_synthesis"
+MULTI_COIL = "brain_mri_multicoil_admm_reconstruction"
 RECONSTRUCTION = "brain_mri_admm_reconstruction"
 FUSION = ("hippocampus_mri_fusion_segmentation", "cardiac_mri_fusion_segmentation")
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -363,7 +364,7 @@ def test_of_a_mixed_study_the_named_series_is_taken(
     assert set(written) == {"run.json"} and meant.uid not in error + written["run.json"].decode()
 
 
-@pytest.mark.parametrize("bundle", [SEGMENTATION, RECONSTRUCTION, SYNTHESIS, *FUSION])
+@pytest.mark.parametrize("bundle", [SEGMENTATION, RECONSTRUCTION, SYNTHESIS, *FUSION, MULTI_COIL])
 def test_ct_for_an_mr_bundle_is_refused_by_name_unless_it_is_asked_for(bundle: str, tmp_path: Path) -> None:
     config = ConfigParser()
     config.read_config([BUNDLES / bundle / "configs" / f"{name}.yaml" for name in ("common", "inference")])
