@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,13 +25,16 @@ def _seed() -> None:
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
     """What a bundle's logging.conf did in a test ends with it: tests run in any order, and some read the log."""
-    level = logging.root.level
+    level, handlers = logging.root.level, list(logging.root.handlers)
     yield
     logging.root.setLevel(level)
     logging.disable(logging.NOTSET)
+    logging.root.handlers[:] = handlers
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
+            # those that write where this test's output went, which is about to be closed
+            logger.handlers[:] = [h for h in logger.handlers if getattr(h, "stream", None) is not sys.stderr]
 
 
 @pytest.fixture(scope="session")
