@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mdl_monai.losses.nmse import NMSELoss
+from mdl_monai.losses.nmse import LogNMSELoss, NMSELoss
 
 
 def test_loss_is_the_mean_ratio_of_norms() -> None:
@@ -11,6 +11,18 @@ def test_loss_is_the_mean_ratio_of_norms() -> None:
     pred = label + torch.tensor([0.2, 0.8])[:, None, None, None]
     loss = NMSELoss(floor=1e-6)(pred, label)
     assert loss.item() == pytest.approx((0.1 + 0.2) / 2, rel=1e-5)
+
+
+def test_ten_times_the_error_counts_one_in_the_logarithm_whatever_the_image() -> None:
+    label, loss = torch.rand(3, 1, 16, 16), LogNMSELoss(floor=1e-6)
+    error = 0.01 * torch.randn(3, 1, 16, 16)
+    scale = torch.tensor([1.0, 20.0, 300.0])[:, None, None, None]
+    assert (loss(scale * (label + 10 * error), scale * label) - loss(scale * (label + error), scale * label)).item() == (
+        pytest.approx(1, abs=0.01)
+    )  # fmt: skip
+    torch.testing.assert_close(
+        loss(label + error, label), NMSELoss(1e-6)(label + error, label).log10(), atol=0.02, rtol=0
+    )
 
 
 def test_an_empty_reference_neither_divides_by_zero_nor_dominates() -> None:
