@@ -40,19 +40,23 @@ class ReconstructionPictures(CasePictures):
     def figure(self, item: Mapping[str, Any]) -> Figure:
         """Draw one case."""
         border, pred = _plain(item["image"]), _plain(item["pred"])
-        label, measured = (None if item.get(k) is None else _plain(item[k]) for k in ("label", "adjoint"))
+        label, measured, sigma = (
+            None if item.get(k) is None else _plain(item[k]) for k in ("label", "adjoint", "uncertainty")
+        )
         mask = _plain(item["mask"]) if "mask" in item else border[2]
         if pred.ndim == 4:
             n = _fullest_slice(pred if label is None else label)
             # of several coils one behind the other, the slice's first
             border, mask = (part[..., n * part.shape[-1] // pred.shape[-1]] for part in (border, mask))
             pred = pred[..., n]
-            label, measured = (None if part is None else part[..., n] for part in (label, measured))
+            label, measured, sigma = (
+                None if part is None else part[..., n] for part in (label, measured, sigma)
+            )
         if measured is None:
             measured = ifft2c(torch.complex(border[0], border[1])).abs()[None]
             if label is not None:
                 measured = measured * label.max()  # k-space was simulated at peak 1
-        return reconstruction_figure(case_name(item), measured, pred, label, mask, self.white)
+        return reconstruction_figure(case_name(item), measured, pred, label, mask, self.white, sigma)
 
 
 def _plain(image: Any) -> Tensor:
@@ -66,42 +70,41 @@ def reconstruction_figure(
     label: Tensor | None,
     mask: Tensor,
     white: float | None = None,
+    sigma: Tensor | None = None,
 ) -> Figure:
-    """Panels of one slice: zero-filled, reconstruction, reference, error; images [1, H, W], mask [H, W].
+    """Panels of one slice: zero-filled, result, reference, error, expected error; images [1, H, W], mask [H, W].
 
-    Without a reference, two panels, each windowed to its own peak: the measured k-space has a scale of its own.
+    Without a reference and its error, each windowed to its own peak: the measured k-space has a scale of its own.
     With `white` it is a photograph.
     """
     first, space, origin = (
         ("zero-filled", "k-space", "lower") if white is None else ("adjoint", "the coefficients", "upper")
     )
+    peak = white or float((pred.abs() if label is None else label).max()) or 1.0
+    gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": peak}
     if label is None:
         panels = [
-            (title, image, float(image.max()))
-            for title, image in ((first, zero_filled), ("reconstruction", pred.abs()))
+            (first, zero_filled, {**gray, "vmax": float(zero_filled.max())}),
+            ("reconstruction", pred.abs(), gray),
         ]
-        figure = Figure(figsize=(6.5, 3.7), layout="constrained")
     else:
         before, after = (reconstruction_metrics(image, label, white) for image in (zero_filled, pred))
-        peak = white or float(label.max())
+        error = {"cmap": "RdBu_r", "vmin": -ERROR_WINDOW, "vmax": ERROR_WINDOW}
         panels = [
-            (f"{first}, {before['psnr']:.2f} dB", zero_filled, peak),
-            (f"reconstruction, {after['psnr']:.2f} dB", pred.abs(), peak),
-            ("reference", label, peak),
+            (f"{first}, {before['psnr']:.2f} dB", zero_filled, gray),
+            (f"reconstruction, {after['psnr']:.2f} dB", pred.abs(), gray),
+            ("reference", label, gray),
+            ("error / peak", (pred.abs() - label) / peak, error),
         ]
-        figure = Figure(figsize=(13, 3.7), layout="constrained")
-    axes = figure.subplots(1, 2 if label is None else 4)
-    for axis, (title, image, peak) in zip(axes, panels, strict=False):
-        axis.imshow(image[0].T.numpy(), cmap="gray", vmin=0, vmax=peak, origin=origin)
+    if sigma is not None:
+        window = {"cmap": "magma", "vmin": 0, "vmax": ERROR_WINDOW}
+        panels.append(("expected error / peak", sigma / peak, window))
+    figure = Figure(figsize=(3.25 * len(panels), 3.7), layout="constrained")
+    for axis, (title, image, window) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        drawn = axis.imshow(image[0].T.numpy(), origin=origin, **window)
         axis.set_title(title)
-    if label is not None:
-        error = (pred.abs() - label)[0].T / (peak or 1.0)
-        drawn = axes[3].imshow(
-            error.numpy(), cmap="RdBu_r", vmin=-ERROR_WINDOW, vmax=ERROR_WINDOW, origin=origin
-        )
-        axes[3].set_title("error / peak")
-        figure.colorbar(drawn, ax=axes[3], shrink=0.9)
-    for axis in axes:
         axis.axis("off")
+        if window["cmap"] != "gray":
+            figure.colorbar(drawn, ax=axis, shrink=0.9)
     figure.suptitle(f"{case}: {float(mask.mean()):.1%} of {space}")
     return figure

@@ -94,6 +94,16 @@ class OperatorADMMNet(nn.Module):
         Returns:
             Image [B, c, H, W], float32.
         """
+        images, _, peak = self.iterate(image)
+        return to_channels(images[-1]) * peak
+
+    def iterate(self, image: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """As `forward`, and all that came before the last image.
+
+        Returns:
+            The image of each x step [B, 1, H, W], real or complex, by a common divisor; the CNN's last memory
+            [B, features, h, w], h and w half of H and W rounded up to multiples of 4; the divisor [B, 1, 1, 1].
+        """
         with float32_region(image.device.type):
             adjoint, sampling = split_border(image.float(), self.operator)
             peak = adjoint.abs().amax((2, 3), keepdim=True).clamp_min(1e-30)
@@ -103,9 +113,10 @@ class OperatorADMMNet(nn.Module):
             x = adjoint / peak
             prepared = self.operator.prepare(x, sampling)
         prior, b = torch.zeros_like(x), torch.zeros_like(x)
-        memory = torch.zeros(0, device=image.device)
+        memory, images = torch.zeros(0, device=image.device), []
         for n, cnn in enumerate(self.priors):
             x = self._x(prior, rho[:, n], prepared, x)
+            images.append(x)
             u, b = self._shrunken(x, b, n, condition[:, n, 1])
             seen = circular_pad(torch.cat([to_channels(u), to_channels(x)], 1), 4)
             d, memory = cnn(seen, memory, condition[:, n, self.scales :])
@@ -113,7 +124,7 @@ class OperatorADMMNet(nn.Module):
             if self.frame is None:
                 b = b + self.eta[n] * (x - prior)
                 prior = prior - b
-        return to_channels(self._x(prior, rho[:, -1], prepared, x)) * peak
+        return [*images, self._x(prior, rho[:, -1], prepared, x)], memory, peak
 
     def _x(self, prior: Tensor, rho: Tensor, prepared: tuple[Tensor, ...], start: Tensor) -> Tensor:
         with float32_region(prior.device.type):

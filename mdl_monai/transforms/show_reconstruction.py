@@ -18,6 +18,7 @@ class ShowReconstructiond(MapTransform):
     """Magnitudes of complex images, in the size of the input; and beside them what was measured.
 
     Adds ``adjoint``, the image A^H y treated in the same way, and ``mask`` [H, W(, D)], both of the network's input.
+    Of a result with one channel more, sigma of `WithUncertainty`, that becomes ``uncertainty`` [1, H, W(, D)].
 
     Args:
         keys: images [c, H, W(, D)], c = 1, or 2 for real and imaginary part.
@@ -38,14 +39,18 @@ class ShowReconstructiond(MapTransform):
         record["mask"] = _plain(border)[self.channels]
         record["adjoint"] = border[: self.channels]
         for key in ("adjoint", *self.key_iterator(record)):
-            if record[key] is not None:
-                record[key] = self._shown(record[key], border.meta)
+            if record[key] is None:
+                continue
+            image = _plain(record[key])
+            if image.shape[0] == self.channels + 1:
+                record["uncertainty"] = self._shown(image[-1:], border.meta)
+                image = image[:-1]
+            if self.channels == 2:
+                image = image.square().sum(0, keepdim=True).sqrt()
+            record[key] = self._shown(image, border.meta)
         return record
 
-    def _shown(self, image: Any, meta: dict[str, Any]) -> MetaTensor:
-        image = _plain(image)
-        if self.channels == 2:
-            image = image.square().sum(0, keepdim=True).sqrt()
+    def _shown(self, image: Tensor, meta: dict[str, Any]) -> MetaTensor:
         left, right, top, bottom = meta.get(PADDING, (0, 0, 0, 0))
         if image.shape[1:3] == tuple(meta.get("padded", ())):
             image = image[:, top : image.shape[1] - bottom, left : image.shape[2] - right]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mdl_monai.networks.admm_net import ADMMNet
 from mdl_monai.networks.mask_adaptive_admm_net import MaskAdaptiveADMMNet
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -181,6 +182,17 @@ def test_the_basic_network_trains_for_one_mask_and_is_evaluated_with_it(
         **options,
     )
     assert "ADMMNet" in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_lbfgs_trains_the_basic_network(phantom_set: Path, run_bundle: Run, tmp_path: Path) -> None:
+    run_bundle(
+        NAME, ["train", "train_basic", "train_lbfgs"], dataset_dir=phantom_set, output_dir=tmp_path, max_epochs=2,
+        val_interval=1, train_split="train", network_def__stages=2, steps=3,
+    )  # fmt: skip
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["epoch"] == 2
+    untrained = ADMMNet(stages=2).state_dict()
+    assert any(not torch.equal(value, untrained[name]) for name, value in checkpoint["network"].items())
 
 
 def save(path: Path, array: np.ndarray) -> None:

@@ -72,6 +72,39 @@ def test_raw_kspace_without_the_overlay_tells_of_it(scan: Path, run_bundle: Run,
     assert "OVERLAY=kspace" in ended.stderr and "Traceback" not in ended.stderr
 
 
+def test_the_expected_error_is_trained_and_shown_beside_the_image(
+    phantom_set: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    run_bundle(
+        NAME, ["train", "train_uncertainty"], dataset_dir=phantom_set, output_dir=tmp_path, val_split="val",
+        max_epochs=1, val_interval=1, crop_size=32, coils=2, train_coils="[2]", network_def__stages=8,
+    )  # fmt: skip
+    head = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert head and not any(name.startswith("network.") for name in head)
+    run_bundle(
+        NAME, ["inference", "evaluate", "uncertainty"], dataset_dir=phantom_set, split="volume", coils=2,
+        output_dir=tmp_path / "out", uncertainty_path=tmp_path / "model.pt",
+    )  # fmt: skip
+    image, sigma = (nib.load(tmp_path / "out" / f / "thick.nii.gz") for f in ("predictions", "uncertainty"))
+    assert image.shape == sigma.shape and np.allclose(image.affine, sigma.affine)
+    assert sigma.get_fdata().min() > 0
+    assert json.loads((tmp_path / "out" / "reliability.json").read_text(encoding="utf-8"))["cases"] == 1
+    assert (tmp_path / "out" / "reliability.png").is_file()
+
+
+def test_radial_sampling_off_the_grid_is_an_overlay(
+    phantom_set: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchkbnufft", reason="the extra noncartesian is not installed")
+    run_bundle(
+        NAME, ["inference", "evaluate", "radial"], dataset_dir=phantom_set, split="volume", output_dir=tmp_path,
+        coils=3, spokes=24, samples=128, baselines="true", baseline_networks__tv__iterations=3,
+        baseline_networks__wavelet__iterations=3,
+    )  # fmt: skip
+    baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
+    assert baselines["zero_filled"]["psnr"]["difference"]["mean"] > 3
+
+
 def test_training_runs_and_its_weights_are_used(phantom_set: Path, run_bundle: Run, tmp_path: Path) -> None:
     small = {"network_def__stages": 2, "network_def__features": 6, "network_def__deep_features": 6}
     run_bundle(

@@ -51,6 +51,17 @@ def test_without_a_reference_input_and_result_stand_alone_each_at_its_own_peak()
         assert axis.images[0].get_clim() == (0, pytest.approx(float(axis.images[0].get_array().max())))
 
 
+@pytest.mark.parametrize("referenced", [True, False])
+def test_an_uncertainty_is_the_last_panel(referenced: bool) -> None:
+    case = item("a", 16, 20, 3)
+    case["uncertainty"] = torch.full((1, 16, 20, 3), 0.25) * case["pred"].max()
+    if not referenced:
+        del case["label"]
+    axes = [a for a in ReconstructionPictures("unused").figure(case).axes if a.get_title()]
+    assert len(axes) == (5 if referenced else 3) and axes[-1].get_title() == "expected error / peak"
+    assert axes[-1].images[0].get_array().max() == pytest.approx(0.25, rel=0.2)
+
+
 def test_panels_show_input_result_reference_and_error_upright() -> None:
     label = torch.rand(1, 12, 20) * 400
     pred, zero_filled = label + 8, label * 0.5

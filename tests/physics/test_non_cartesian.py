@@ -45,9 +45,10 @@ def test_adjoint_passes_the_dot_test(operator: NonCartesianSense, sampling: torc
     assert abs(difference.item()) < 1e-10 * (x.norm() * w.norm()).item()
 
 
-def test_random_trajectories_and_shapes_pass_the_dot_test() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):  # few: the tables of each shape take half a second
+@pytest.mark.parametrize("number", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_trajectories_and_shapes_pass_the_dot_test(number: int) -> None:
+    rng = np.random.default_rng(number)
+    for _ in range(number):  # the density compensation of each takes a quarter of a second
         shape = tuple(int(n) for n in rng.integers(8, 24, 2))
         op = NonCartesianSense(torch.from_numpy(rng.uniform(-math.pi, math.pi, (2, 60))))
         coils = TrajectorySampling(op, 2).draw(shape[0], shape[1], rng).double()[None]

@@ -40,6 +40,18 @@ def test_complex_images_become_magnitudes() -> None:
     assert torch.equal(shown["mask"], torch.ones(6, 7))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_channel_more_is_the_uncertainty(channels: int) -> None:
+    image = MetaTensor(torch.rand(channels + 1, 6, 7), meta={"case": "a"})
+    pred = torch.rand(channels + 1, 6, 7)
+    shown = ShowReconstructiond(["pred"], channels=channels)({"image": image, "pred": pred})
+    assert torch.equal(shown["uncertainty"].as_tensor(), pred[-1:])
+    torch.testing.assert_close(shown["pred"].as_tensor(), pred[:channels].norm(dim=0, keepdim=True))
+    assert "uncertainty" not in ShowReconstructiond(["pred"], channels)(
+        {"image": image, "pred": pred[:channels]}
+    )
+
+
 def test_the_field_of_view_of_raw_data_is_cut_and_filled() -> None:
     image = MetaTensor(torch.rand(2, 10, 8), meta={"size": (6, 12)})
     shown = ShowReconstructiond(["pred"], channels=1)({"image": image, "pred": image[:1]})["pred"].as_tensor()

@@ -1,0 +1,82 @@
+"""The error that was expected beside the error that came, of all cases with a reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mdl_monai.handlers.case_pictures import DPI
+from mdl_monai.io.atomic import atomic_path, atomic_write_text
+from mdl_monai.metrics.reliability import Reliability
+
+
+class ReliabilityPlot:
+    """Evaluator handler that writes ``reliability.json`` and ``reliability.png``, where a case has a ``label``.
+
+    The items hold ``pred``, ``uncertainty`` and ``label``, [1, H, W(, D)]. All are divided by the reference's peak.
+
+    Args:
+        output_dir: receives the files.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.output_dir, self.reliability = Path(output_dir), Reliability()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator whose output is decollated and postprocessed."""
+        engine.add_event_handler(Events.STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _reset(self, engine: Engine) -> None:
+        self.reliability = Reliability()
+
+    def _add(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for item in output if isinstance(output, list) else [output]:
+            if item.get("label") is None:
+                continue
+            pred, sigma, label = (_plain(item[key]) for key in ("pred", "uncertainty", "label"))
+            peak = label.max().clamp_min(1e-30)
+            self.reliability.add(sigma / peak, (pred - label) / peak)
+
+    def _write(self, engine: Engine) -> None:
+        if not self.reliability.ranks:
+            return
+        result = self.reliability.result()
+        atomic_write_text(self.output_dir / "reliability.json", json.dumps(result, indent=1) + "\n")
+        with atomic_path(self.output_dir / "reliability.png") as path:
+            reliability_figure(result).savefig(path, dpi=DPI, format="png")
+
+
+def _plain(image: Any) -> Tensor:
+    return torch.as_tensor(image).as_subclass(Tensor).cpu()
+
+
+def reliability_figure(result: dict[str, Any]) -> Figure:
+    """Expected against true error of each bin, and how many pixels are in it."""
+    pixels, sigma, error = (
+        np.array([b[key] for b in result["bins"]]) for key in ("pixels", "sigma", "error")
+    )
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axis, histogram = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
+    span = (min(sigma.min(), error[error > 0].min(initial=1.0)), max(sigma.max(), error.max()))
+    axis.loglog(span, span, color="gray", linewidth=1, label="calibrated")
+    axis.loglog(sigma, error, marker="o", markersize=4, label="measured")
+    axis.set_ylabel("error / peak, root mean square")
+    axis.set_title(
+        f"{result['cases']} cases, error / expected error {result['error_to_sigma']:.2f}, "
+        f"rank correlation {result['rank_correlation']:.2f}", fontsize=9,
+    )  # fmt: skip
+    axis.legend()
+    histogram.bar(sigma, pixels / pixels.sum(), width=0.4 * sigma)
+    histogram.set_ylabel("pixels")
+    histogram.set_xlabel("expected error / peak")
+    return figure
