@@ -11,6 +11,7 @@ from monai.utils import CommonKeys
 from torch import Tensor
 
 from mdl_monai.errors import InputError
+from mdl_monai.handlers.gradient_guard import broken_training
 from mdl_monai.handlers.processes import world_size
 
 
@@ -50,13 +51,7 @@ class LBFGSTrainer(SupervisedTrainer):
                 loss.backward()
                 total += loss.detach()
             if not torch.isfinite(total):
-                raise InputError(
-                    "training broke down: the loss is not finite",
-                    where=f"epoch {engine.state.epoch}, iteration {engine.state.iteration}",
-                    found=f"loss {total.item()}",
-                    remedy="start again from the last weights, --pretrained OUTPUT_DIR/checkpoint.pt, with another "
-                    "--output_dir",
-                )
+                raise broken_training(engine, "loss", f"loss {total.item()}")
             return total
 
         engine.network.train()

@@ -40,10 +40,15 @@ class GradientGuard:
         """
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
         if not torch.isfinite(norm):
-            raise InputError(
-                "training broke down: the gradient is not finite",
-                where=f"epoch {engine.state.epoch}, iteration {engine.state.iteration}",
-                found=f"norm {norm.item()}",
-                remedy="start again from the last weights, --pretrained OUTPUT_DIR/checkpoint.pt, with a lower "
-                "--learning_rate and another --output_dir",
-            )
+            raise broken_training(engine, "gradient", f"norm {norm.item()}")
+
+
+def broken_training(engine: Engine, what: str, found: str) -> InputError:
+    """The error of a training whose gradient or loss is no longer finite."""
+    return InputError(
+        f"training broke down: the {what} is not finite",
+        where=f"epoch {engine.state.epoch}, iteration {engine.state.iteration}",
+        found=found,
+        remedy="start again from the last weights, --pretrained OUTPUT_DIR/checkpoint.pt, with a lower "
+        "--learning_rate and another --output_dir",
+    )

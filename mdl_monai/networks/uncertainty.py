@@ -11,7 +11,7 @@ from mdl_monai.physics.density import RINGS
 from mdl_monai.physics.sensing import split_border, to_channels
 
 FLOOR = 1e-4  # of what is told apart, relative to the peak of A^H y
-FIRST_SIGMA = 0.01  # at the start of the training
+FIRST_SIGMA = 0.05  # at the start of the training
 RANGE = 7.0  # of the logarithm of sigma about its mean, three powers of ten: an early step could overflow
 
 
