@@ -10,12 +10,12 @@ import json
 import os
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import sigpy.mri.app as sigpy
 import torch
 from torch import Tensor
 
+from mdl_monai.io.nifti_reader import read_nifti
 from mdl_monai.metrics.reconstruction import reconstruction_metrics
 from mdl_monai.networks.operator_baselines import OperatorTV, OperatorWavelet
 from mdl_monai.physics.sampling import CoilSampling
@@ -23,7 +23,8 @@ from mdl_monai.physics.sense import Sense, split_sampling
 from mdl_monai.physics.sensing import to_channels
 from mdl_monai.transforms.complex_image import SimulatePhased
 
-WEIGHTS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+WEIGHTS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+ITERATIONS = 100
 APPS = {"wavelet": sigpy.L1WaveletRecon, "TV": sigpy.TotalVariationRecon}
 
 
@@ -32,7 +33,8 @@ def images(folder: Path) -> Tensor:
     records = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["open_ms_val"]
     phased = []
     for record in (records[12], records[36]):
-        magnitude = torch.from_numpy(nib.load(folder / record["image"]).get_fdata(dtype=np.float32)).squeeze()
+        stored = read_nifti(folder / record["image"]).dataobj
+        magnitude = torch.from_numpy(np.asarray(stored, dtype=np.float32)).squeeze()
         parts = SimulatePhased("image")({"image": magnitude[None] / magnitude.max()})["image"]
         phased.append(torch.complex(*parts))
     return torch.stack(phased)[:, None]
@@ -44,12 +46,11 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(os.environ.get("MDL_DATA_ROOT", "../shared/data")) / "csmri"
     operator = Sense(5)
-    ours = {"TV": OperatorTV(operator), "wavelet": OperatorWavelet(operator)}
+    ours = {"TV": OperatorTV(operator, 1e-4, 0.01), "wavelet": OperatorWavelet(operator, 3e-5, 0.01)}
     for ratio in (0.25, 0.125):
         for number, image in enumerate(images(folder)):
-            sampling = CoilSampling("cartesian1d", ratio, 4).draw(
-                *image.shape[-2:], np.random.default_rng(0)
-            )[None]
+            drawn = CoilSampling("cartesian1d", ratio, 4).draw(256, 256, np.random.default_rng(0))
+            sampling = drawn[None]
             kspace = operator.A(image[None], sampling)
             adjoint = to_channels(operator.A_adjoint(kspace, sampling))
             _, maps = split_sampling(sampling)
@@ -58,14 +59,16 @@ def main() -> None:
                 theirs = {}
                 for weight in WEIGHTS:
                     app = APPS[method](
-                        kspace[0].numpy(), maps[0].numpy(), weight, show_pbar=False, max_iter=100
+                        kspace[0].numpy(), maps[0].numpy(), weight, show_pbar=False, max_iter=ITERATIONS
                     )
                     theirs[weight] = psnr(torch.from_numpy(app.run()), image)
                 best = max(theirs, key=theirs.__getitem__)
-                print(f"{ratio:.1%} slice {number} {method}: ours {figure:.2f} dB, ", end="")
                 print(
-                    f"SigPy {theirs[best]:.2f} dB at {best:g}, difference {figure - theirs[best]:+.2f} dB",
-                    flush=True,
+                    f"{ratio:.1%} slice {number} {method}: ours {figure:.2f} dB, SigPy {theirs[best]:.2f} dB ",
+                    end="",
+                )
+                print(
+                    f"at {best:g}, difference {figure - theirs[best]:+.2f} dB (claim: at least 0)", flush=True
                 )
 
 

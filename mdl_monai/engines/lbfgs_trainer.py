@@ -26,7 +26,7 @@ class LBFGSTrainer(SupervisedTrainer):
         **arguments: as of `SupervisedTrainer`.
 
     Raises:
-        InputError: several processes, which would not agree on the line search.
+        InputError: several processes, which would not agree on the line search; a part of no image.
     """
 
     def __init__(self, part_size: int, **arguments: Any) -> None:
@@ -34,6 +34,8 @@ class LBFGSTrainer(SupervisedTrainer):
             raise InputError(
                 "L-BFGS trains in one process", found=world_size(), remedy="use make train, or leave the overlay out"
             )  # fmt: skip
+        if part_size < 1:
+            raise InputError("part_size must be positive", found=part_size, remedy="set --part_size 2")
         super().__init__(**arguments)
         self.part_size = part_size
 

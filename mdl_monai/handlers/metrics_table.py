@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
+from mdl_monai.handlers.processes import gathered, rank
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.metrics.summary import paired_difference, summarise
 
@@ -125,11 +125,8 @@ def _wait(engine: Engine) -> None:
 
 def _gathered(rows: list[Row]) -> list[Row] | None:
     """All processes' rows, a case and method once, on the first process; None on the others."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(parts, rows)
-    if torch.distributed.get_rank() != 0:
+    parts = gathered(rows)
+    if rank() != 0:
         return None
     return list({(row["method"], row["case"]): row for part in parts for row in part}.values())
 

@@ -39,11 +39,11 @@ class ReconstructionPictures(CasePictures):
 
     def figure(self, item: Mapping[str, Any]) -> Figure:
         """Draw one case."""
-        border, pred = _plain(item["image"]), _plain(item["pred"])
+        border, pred = plain(item["image"]), plain(item["pred"])
         label, measured, sigma = (
-            None if item.get(k) is None else _plain(item[k]) for k in ("label", "adjoint", "uncertainty")
+            None if item.get(k) is None else plain(item[k]) for k in ("label", "adjoint", "uncertainty")
         )
-        mask = _plain(item["mask"]) if "mask" in item else border[2]
+        mask = plain(item["mask"]) if "mask" in item else border[2]
         if pred.ndim == 4:
             n = _fullest_slice(pred if label is None else label)
             # of several coils one behind the other, the slice's first
@@ -59,7 +59,8 @@ class ReconstructionPictures(CasePictures):
         return reconstruction_figure(case_name(item), measured, pred, label, mask, self.white, sigma)
 
 
-def _plain(image: Any) -> Tensor:
+def plain(image: Any) -> Tensor:
+    """Without metadata, on the CPU."""
     return torch.as_tensor(image).as_subclass(Tensor).cpu()
 
 
@@ -74,8 +75,8 @@ def reconstruction_figure(
 ) -> Figure:
     """Panels of one slice: zero-filled, result, reference, error, expected error; images [1, H, W], mask [H, W].
 
-    Without a reference and its error, each windowed to its own peak: the measured k-space has a scale of its own.
-    With `white` it is a photograph.
+    Without a reference, the first two are windowed to their own peaks: measured k-space has a scale of its own. With
+    `white` it is a photograph.
     """
     first, space, origin = (
         ("zero-filled", "k-space", "lower") if white is None else ("adjoint", "the coefficients", "upper")

@@ -19,16 +19,21 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def gathered(own: Any) -> list[Any]:
+    """What each process holds, in their order; every process must ask."""
+    if world_size() == 1:
+        return [own]
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, own)
+    return parts
+
+
 def random_states() -> list[list[torch.Tensor]]:
     """Torch's random states of all processes: the CPU's, and where CUDA is in use that of its current device."""
     own = [torch.get_rng_state()]
     if torch.cuda.is_initialized():
         own.append(torch.cuda.get_rng_state())
-    if world_size() == 1:
-        return [own]
-    gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, own)
-    return gathered
+    return gathered(own)
 
 
 def set_random_state(state: list[torch.Tensor]) -> None:

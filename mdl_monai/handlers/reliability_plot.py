@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from mdl_monai.handlers.case_pictures import DPI
+from mdl_monai.handlers.pictures import plain
+from mdl_monai.handlers.processes import gathered, rank
 from mdl_monai.io.atomic import atomic_path, atomic_write_text
 from mdl_monai.metrics.reliability import Reliability
 
@@ -43,21 +43,20 @@ class ReliabilityPlot:
         for item in output if isinstance(output, list) else [output]:
             if item.get("label") is None:
                 continue
-            pred, sigma, label = (_plain(item[key]) for key in ("pred", "uncertainty", "label"))
-            peak = label.max().clamp_min(1e-30)
-            self.reliability.add(sigma / peak, (pred - label) / peak)
+            pred, sigma, label = (plain(item[key]) for key in ("pred", "uncertainty", "label"))
+            seen = sigma > 0  # not what fills up a field of view
+            self.reliability.add(sigma[seen] / label.max(), (pred - label)[seen] / label.max())
 
     def _write(self, engine: Engine) -> None:
-        if not self.reliability.ranks:
+        whole = Reliability()
+        for part in gathered(self.reliability):
+            whole.join(part)
+        if rank() != 0 or not whole.ranks:
             return
-        result = self.reliability.result()
+        result = whole.result()
         atomic_write_text(self.output_dir / "reliability.json", json.dumps(result, indent=1) + "\n")
         with atomic_path(self.output_dir / "reliability.png") as path:
             reliability_figure(result).savefig(path, dpi=DPI, format="png")
-
-
-def _plain(image: Any) -> Tensor:
-    return torch.as_tensor(image).as_subclass(Tensor).cpu()
 
 
 def reliability_figure(result: dict[str, Any]) -> Figure:

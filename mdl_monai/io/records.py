@@ -224,7 +224,8 @@ def name_records(records: list[Record], folder: Path, image_key: str) -> list[Re
         case = _case(path)
         if counts[case] > 1:
             relative = path.relative_to(folder) if path.is_relative_to(folder) else path
-            case = "_".join([*(p for p in relative.parts[:-1] if p != relative.anchor), case])
+            # a file name that began with ".." would be hidden
+            case = "_".join([*(p for p in relative.parts[:-1] if p not in (relative.anchor, "..")), case])
         record["case"] = case
         patient = record.get("patient")
         record["subject"] = case if patient is None else str(patient)

@@ -27,7 +27,13 @@ class UncertaintyLoss(nn.Module):
         self.floor = floor
 
     def forward(self, pred: Tensor, label: Tensor) -> Tensor:
-        """Image and sigma [B, c + 1, ...] and reference [B, c, ...] to a scalar."""
+        """Image and sigma [B, c + 1, ...] and reference [B, c, ...] to a scalar.
+
+        Raises:
+            ValueError: the shapes are others.
+        """
+        if pred.shape[1] != label.shape[1] + 1 or pred.shape[2:] != label.shape[2:]:
+            raise ValueError(f"pred {tuple(pred.shape)} is no image and sigma for label {tuple(label.shape)}")
         pred, label = pred.float(), label.float()
         image, sigma = magnitude(pred[:, :-1]), pred[:, -1:]
         return functional.gaussian_nll_loss(image, magnitude(label), sigma.square(), eps=self.floor**2)

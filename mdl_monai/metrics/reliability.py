@@ -33,6 +33,12 @@ class Reliability:
         self.within += [(np.abs(e) <= n * s).sum() for n in (1, 2)]
         self.ranks.append(float(spearmanr(s, np.abs(e)).statistic))
 
+    def join(self, other: Reliability) -> None:
+        """The cases of another, too."""
+        self.sums += other.sums
+        self.within += other.within
+        self.ranks += other.ranks
+
     def result(self) -> dict[str, Any]:
         """The curve, and what it comes to.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
 from mdl_monai.networks.operator_admm_net import OperatorADMMNet
 from mdl_monai.physics.density import RINGS
@@ -18,9 +19,9 @@ RANGE = 7.0  # of the logarithm of sigma about its mean, three powers of ten: an
 class UncertaintyHead(nn.Module):
     r"""Standard deviation :math:`\sigma` of the error of the magnitude, from what the iterations disagree about.
 
-    What was measured is the same in the images of all stages, because each solves for the data. They differ in what
-    the prior had to add. A small CNN of the same form as the prior's makes an error to expect of the logarithms of
-    these differences, of the last image and of the network's memory, knowing the density of the sampling.
+    What was measured is nearly the same in the images of all stages, because each solves for the data. They differ in
+    what the prior had to add. A small CNN of the same form as the prior's makes an error to expect of the logarithms
+    of these differences, of the last image and of the network's memory, knowing the density of the sampling.
 
     Args:
         stages: of the reconstruction network.
@@ -42,7 +43,9 @@ class UncertaintyHead(nn.Module):
         last = images[-1]
         seen = [last.abs(), *((image - last).abs() for image in images[:-1])]
         logarithms = torch.cat(seen, 1).clamp_min(FLOOR).log()
-        d, _ = self.cnn(circular_pad(logarithms, 4), memory, self.condition(descriptor))
+        with float32_region(last.device.type):
+            modulation = self.condition(descriptor)
+        d, _ = self.cnn(circular_pad(logarithms, 4), memory, modulation)
         d = RANGE * torch.tanh(d[..., : last.shape[-2], : last.shape[-1]] / RANGE)
         return (self.log_sigma + d).exp()
 
@@ -64,6 +67,7 @@ class WithUncertainty(nn.Module):
         with torch.no_grad():
             images, memory, peak = self.network.iterate(image)
             operator = self.network.operator
-            descriptor = operator.descriptor(split_border(image.float(), operator)[1])
+            with float32_region(image.device.type):
+                descriptor = operator.descriptor(split_border(image.float(), operator)[1])
         sigma = self.head(images, memory, descriptor)
         return torch.cat([to_channels(images[-1]), sigma], 1) * peak

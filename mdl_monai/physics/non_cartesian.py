@@ -41,10 +41,11 @@ class NonCartesianSense(Sense):
 
     def __init__(self, trajectory: Tensor, steps: int = 5) -> None:
         super().__init__(steps)
-        if trajectory.ndim != 2 or trajectory.shape[0] != 2 or not bool(trajectory.abs().max() <= math.pi):
+        largest = float(trajectory.abs().max()) if trajectory.numel() else math.nan
+        if trajectory.ndim != 2 or trajectory.shape[0] != 2 or not largest <= math.pi:
             raise InputError(
                 "the trajectory is none in two dimensions", expected="[2, K] with values from -pi to pi",
-                found=f"{list(trajectory.shape)}, up to {trajectory.abs().max():g}",
+                found=f"{list(trajectory.shape)}, up to {largest:g}",
             )  # fmt: skip
         self.trajectory = trajectory.double()
         self._made: dict[tuple[object, ...], tuple[Any, Any, Tensor, Tensor, Tensor]] = {}

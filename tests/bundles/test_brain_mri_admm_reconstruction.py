@@ -190,7 +190,7 @@ def test_lbfgs_trains_the_basic_network(phantom_set: Path, run_bundle: Run, tmp_
         val_interval=1, train_split="train", network_def__stages=2, steps=3,
     )  # fmt: skip
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert checkpoint["epoch"] == 2
+    assert checkpoint["epoch"] == 2 and checkpoint["optimizer"]["state"][0]["old_dirs"]
     untrained = ADMMNet(stages=2).state_dict()
     assert any(not torch.equal(value, untrained[name]) for name, value in checkpoint["network"].items())
 

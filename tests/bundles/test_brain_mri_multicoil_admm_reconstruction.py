@@ -20,6 +20,7 @@ from mdl_monai.physics.fourier import fft2c
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "brain_mri_multicoil_admm_reconstruction"
+SHIPPED = Path(__file__).parents[2] / "bundles" / NAME / "models"
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +80,53 @@ def test_the_expected_error_is_trained_and_shown_beside_the_image(
         NAME, ["train", "train_uncertainty"], dataset_dir=phantom_set, output_dir=tmp_path, val_split="val",
         max_epochs=1, val_interval=1, crop_size=32, coils=2, train_coils="[2]", network_def__stages=8,
     )  # fmt: skip
-    head = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert head and not any(name.startswith("network.") for name in head)
+    whole, shipped = (torch.load(f, weights_only=True) for f in (tmp_path / "model.pt", SHIPPED / "model.pt"))
+    assert all(torch.equal(whole[f"network.{name}"], value) for name, value in shipped.items())
     run_bundle(
         NAME, ["inference", "evaluate", "uncertainty"], dataset_dir=phantom_set, split="volume", coils=2,
-        output_dir=tmp_path / "out", uncertainty_path=tmp_path / "model.pt",
+        output_dir=tmp_path / "out", ckpt_path=tmp_path / "model.pt",
     )  # fmt: skip
     image, sigma = (nib.load(tmp_path / "out" / f / "thick.nii.gz") for f in ("predictions", "uncertainty"))
     assert image.shape == sigma.shape and np.allclose(image.affine, sigma.affine)
     assert sigma.get_fdata().min() > 0
     assert json.loads((tmp_path / "out" / "reliability.json").read_text(encoding="utf-8"))["cases"] == 1
     assert (tmp_path / "out" / "reliability.png").is_file()
+
+
+def test_two_processes_train_the_head_and_plot_all_cases(
+    phantom_set: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    run_bundle(
+        NAME, ["train", "train_uncertainty", "multi_gpu_train"], processes=2, dataset_dir=phantom_set,
+        output_dir=tmp_path, val_split="val", max_epochs=1, val_interval=1, crop_size=32, coils=2, train_coils="[2]",
+        batch_size=2,
+    )  # fmt: skip
+    head = torch.load(tmp_path / "model.pt", weights_only=True)["head.cnn.tail.weight"]
+    assert head.abs().max() > 0  # it starts at 0
+    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
+        run_bundle(
+            NAME, ["inference", "evaluate", "uncertainty", *overlays], processes=processes, dataset_dir=phantom_set,
+            split="['test', 'volume']", coils=2, output_dir=tmp_path / str(processes),
+            ckpt_path=tmp_path / "model.pt",
+        )  # fmt: skip
+    one, two = (
+        json.loads((tmp_path / f / "reliability.json").read_text(encoding="utf-8")) for f in ("1", "2")
+    )
+    assert two["cases"] == one["cases"] == 5
+    assert two["error_to_sigma"] == pytest.approx(one["error_to_sigma"], rel=1e-4)
+
+
+def test_weights_without_a_head_are_refused(phantom_set: Path, run_bundle: Run, tmp_path: Path) -> None:
+    ended = run_bundle(
+        NAME, ["inference", "uncertainty"], dataset_dir=phantom_set, split="volume", output_dir=tmp_path, coils=2,
+        ckpt_path=SHIPPED / "model.pt", code=2,
+    )  # fmt: skip
+    assert "another architecture" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_the_shipped_uncertainty_is_of_the_shipped_network() -> None:
+    whole, alone = (torch.load(SHIPPED / f, weights_only=True) for f in ("uncertainty.pt", "model.pt"))
+    assert all(torch.equal(whole[f"network.{name}"], value) for name, value in alone.items())
 
 
 def test_radial_sampling_off_the_grid_is_an_overlay(

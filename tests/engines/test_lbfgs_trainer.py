@@ -63,6 +63,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_reason() -> None:
         fit(LBFGSTrainer, Broken(), part_size=30)
 
 
+def test_a_part_of_no_image_is_refused() -> None:
+    with pytest.raises(InputError, match="part_size"):
+        fit(LBFGSTrainer, part_size=0)
+
+
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lbfgs_trainer, "world_size", lambda: 2)
     with pytest.raises(InputError, match="one process"):

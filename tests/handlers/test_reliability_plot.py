@@ -34,6 +34,20 @@ def test_the_plot_and_its_numbers_do_not_depend_on_the_images_scale(tmp_path: Pa
     assert results[1]["error_to_sigma"] == pytest.approx(results[0]["error_to_sigma"], rel=1e-5)
 
 
+def test_what_fills_up_a_field_of_view_does_not_count(tmp_path: Path) -> None:
+    results = []
+    for border in (0, 8):
+        engine = Engine(lambda engine, batch: batch)
+        plot = ReliabilityPlot(str(tmp_path))
+        plot.attach(engine)
+        padded = {
+            k: MetaTensor(torch.nn.functional.pad(v.as_tensor(), [border] * 4)) for k, v in item().items()
+        }
+        engine.run([[padded]])
+        results.append(plot.reliability.result())
+    assert results[0] == results[1]
+
+
 def test_a_second_run_starts_anew_and_one_without_references_writes_nothing(tmp_path: Path) -> None:
     engine = Engine(lambda engine, batch: batch)
     plot = ReliabilityPlot(str(tmp_path))

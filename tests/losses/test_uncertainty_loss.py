@@ -28,6 +28,12 @@ def test_it_is_smallest_at_the_root_mean_square_of_the_error(channels: int) -> N
     assert loss(best) < min(loss(0.9 * best), loss(1.1 * best))
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_result_without_a_sigma_is_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match="no image and sigma"):
+        UncertaintyLoss()(torch.rand(1, channels, 5, 4), torch.rand(1, 2, 5, 4))
+
+
 def test_a_sigma_of_nothing_counts_as_the_floor() -> None:
     label = torch.rand(1, 1, 5, 4)
     pred = torch.cat([label + 0.1, torch.zeros(1, 1, 5, 4)], 1).requires_grad_()

@@ -50,3 +50,15 @@ def test_what_lies_beyond_the_bins_is_in_the_outermost() -> None:
     reliability = Reliability()
     reliability.add(torch.tensor([0.0, 1e-9, 7.0]), torch.tensor([0.0, 1e-9, 7.0]))
     assert [entry["pixels"] for entry in reliability.result()["bins"]] == [2, 1]
+
+
+def test_cases_of_several_processes_join_to_those_of_one() -> None:
+    parts = [torch.rand(2, 40) + 0.01 for _ in range(3)]
+    one, joined = Reliability(), Reliability()
+    for sigma, error in parts:
+        one.add(sigma, error)
+        part = Reliability()
+        part.add(sigma, error)
+        joined.join(part)
+    assert joined.result()["bins"] == one.result()["bins"]
+    assert joined.ranks == one.ranks and (joined.within == one.within).all()

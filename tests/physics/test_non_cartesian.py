@@ -90,7 +90,8 @@ def test_a_densely_measured_smooth_image_returns(operator: NonCartesianSense, sa
 
 
 @pytest.mark.parametrize(
-    "trajectory", [torch.zeros(3, 5), torch.full((2, 5), 4.0), torch.full((2, 5), math.nan)]
+    "trajectory",
+    [torch.zeros(3, 5), torch.zeros(2, 0), torch.full((2, 5), 4.0), torch.full((2, 5), math.nan)],
 )
 def test_a_wrong_trajectory_is_refused(trajectory: torch.Tensor) -> None:
     with pytest.raises(InputError, match="trajectory"):
