@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from mdl_monai.handlers.case_pictures import DPI
 from mdl_monai.handlers.pictures import plain
@@ -71,11 +72,12 @@ def reliability_figure(result: dict[str, Any]) -> Figure:
     axis.loglog(sigma, error, marker="o", markersize=4, label="measured")
     axis.set_ylabel("error / peak, root mean square")
     axis.set_title(
-        f"{result['cases']} cases, error / expected error {result['error_to_sigma']:.2f}, "
+        f"cases: {result['cases']}, error / expected error {result['error_to_sigma']:.2f}, "
         f"rank correlation {result['rank_correlation']:.2f}", fontsize=9,
     )  # fmt: skip
     axis.legend()
     histogram.bar(sigma, pixels / pixels.sum(), width=0.4 * sigma)
     histogram.set_ylabel("pixels")
+    histogram.xaxis.set_minor_formatter(NullFormatter())  # its labels would lie on one another
     histogram.set_xlabel("expected error / peak")
     return figure
