@@ -21,7 +21,7 @@ from mdl_monai.physics.orthonormal import Fourier
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "natural_image_admm_compressive_sensing"
-SMALL = {"stages": 2, "features": 8, "deep_features": 8}
+SMALL = {"stages": 2, "features": 8, "deep_features": 8, "levels": 2}
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +175,25 @@ def test_bad_input_ends_with_one_sentence_and_code_2(
     ended = run_bundle(NAME, ["inference"], code=2, output_dir=tmp_path, **options)
     assert message in ended.stderr and "Traceback" not in ended.stderr + ended.stdout
     assert not list(tmp_path.rglob("*.nii*"))
+
+
+def test_the_expected_error_is_trained_and_shown_beside_the_image(
+    images: Path, small_weights: Path, run_bundle: Run, tmp_path: Path
+) -> None:
+    run_bundle(
+        NAME, ["train", "train_uncertainty"], dataset_dir=images, output_dir=tmp_path, val_split="val", max_epochs=1,
+        val_interval=1, crop_size=32, pretrained=small_weights, **SMALL,
+    )  # fmt: skip
+    run_bundle(
+        NAME, ["inference", "evaluate", "uncertainty"], dataset_dir=images, output_dir=tmp_path / "out",
+        ckpt_path=tmp_path / "model.pt", **SMALL,
+    )  # fmt: skip
+    assert json.loads((tmp_path / "out" / "reliability.json").read_text(encoding="utf-8"))["cases"] == 2
+    image, sigma = (nib.load(tmp_path / "out" / f / "test1.nii.gz") for f in ("predictions", "uncertainty"))
+    assert image.shape == sigma.shape == (45, 70)
+
+
+def test_the_shipped_uncertainty_is_of_the_shipped_network() -> None:
+    folder = Path(__file__).parents[2] / "bundles" / NAME / "models"
+    whole, alone = (torch.load(folder / f, weights_only=True) for f in ("uncertainty.pt", "model.pt"))
+    assert all(torch.equal(whole[f"network.{name}"], value) for name, value in alone.items())
