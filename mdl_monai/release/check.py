@@ -78,17 +78,18 @@ def check_flattened(bundle: Path) -> list[str]:
 
 
 def check_weights(bundle: Path) -> list[str]:
-    """The weights are small enough for git and a plain dictionary of CPU tensors."""
-    path = bundle / "models" / "model.pt"
+    """All weights are small enough for git and plain dictionaries of CPU tensors."""
     problems = []
-    if path.stat().st_size > MAX_WEIGHT_BYTES:
-        problems.append(f"{path} has {path.stat().st_size / 2**20:.1f} MiB, at most 25 fit into git")
-    state = torch.load(path, weights_only=True)  # no map_location: weights stored on a GPU must show
-    if not isinstance(state, dict):
-        return [*problems, f"{path} holds a {type(state).__name__}, not a state_dict"]
-    for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.device.type != "cpu":
-            problems.append(f"{path}: {name} is not a CPU tensor")
+    for path in sorted((bundle / "models").glob("*.pt")):
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            problems.append(f"{path} has {path.stat().st_size / 2**20:.1f} MiB, at most 25 fit into git")
+        state = torch.load(path, weights_only=True)  # no map_location: weights stored on a GPU must show
+        if not isinstance(state, dict):
+            problems.append(f"{path} holds a {type(state).__name__}, not a state_dict")
+            continue
+        for name, value in state.items():
+            if not isinstance(value, torch.Tensor) or value.device.type != "cpu":
+                problems.append(f"{path}: {name} is not a CPU tensor")
     return problems
 
 

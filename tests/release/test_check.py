@@ -123,6 +123,12 @@ def test_weights_that_are_large_or_no_plain_tensors_are_found(
     assert "at most 25 fit into git" in run_check("weights", skeleton_copy)[0]
 
 
+def test_weights_beside_the_first_are_checked_too(skeleton_copy: Path) -> None:
+    assert not run_check("weights", skeleton_copy)
+    torch.save([torch.zeros(2)], skeleton_copy / "models" / "uncertainty.pt")
+    assert "uncertainty.pt holds a list" in run_check("weights", skeleton_copy)[0]
+
+
 def test_a_config_that_drifted_is_found(skeleton_copy: Path) -> None:
     edit_json(skeleton_copy / "configs" / "train.json", lambda config: config.update(max_epochs=3))
     (problem,) = run_check("flattened configs", skeleton_copy)
