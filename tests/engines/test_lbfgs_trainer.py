@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mdl_monai.engines import lbfgs_trainer
 from mdl_monai.engines.lbfgs_trainer import LBFGSTrainer
 from mdl_monai.errors import InputError
+from mdl_monai.handlers.training_checkpoint import TrainingCheckpoint
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(30, 6, generator=GENERATOR) * torch.logspace(-0.7, 0.7, 6)  # badly conditioned
@@ -52,6 +54,26 @@ def test_parts_of_any_size_add_up_to_the_whole(part_size: int) -> None:
     torch.testing.assert_close(
         fit(LBFGSTrainer, part_size=part_size).weight, fit(LBFGSTrainer, part_size=30).weight, atol=1e-3, rtol=0
     )  # fmt: skip
+
+
+def trained(folder: Path, epochs: int) -> Tensor:
+    torch.manual_seed(0)
+    network, dataset = nn.Linear(6, 1, bias=False), Dataset(RECORDS)
+    optimizer = torch.optim.LBFGS(network.parameters(), line_search_fn="strong_wolfe", max_iter=2)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    LBFGSTrainer(
+        part_size=30, device=torch.device("cpu"), max_epochs=epochs, network=network, optimizer=optimizer,
+        train_data_loader=DataLoader(dataset, batch_size=len(RECORDS)), loss_function=nn.MSELoss(),
+        train_handlers=[TrainingCheckpoint(str(folder), network, optimizer, scheduler, dataset)],
+    ).run()  # fmt: skip
+    return network.weight.detach()
+
+
+def test_a_resumed_training_keeps_the_curvature_that_it_has_seen(tmp_path: Path) -> None:
+    trained(tmp_path / "resumed", 2)
+    resumed, at_once = trained(tmp_path / "resumed", 4), trained(tmp_path / "at once", 4)
+    assert torch.equal(resumed, at_once)
+    assert not torch.equal(resumed, trained(tmp_path / "shorter", 2))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_a_reason() -> None:
