@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -77,5 +78,30 @@ def run_bundle() -> Run:
             ended = run_monai_bundle(words, environment, processes)
         assert ended.returncode == code, ended.stderr
         return ended
+
+    return run
+
+
+Both = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="session")
+def one_and_two(run_bundle: Run) -> Both:
+    """Evaluate a bundle in one process and in two: (name, folder, overlays, options) to both runs' JSON `file`."""
+
+    def run(
+        name: str,
+        folder: Path,
+        overlays: Sequence[str] = (),
+        file: str = "metrics_summary.json",
+        **options: object,
+    ) -> list[Any]:
+        read = []
+        for further, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
+            out = folder / f"by {processes}"
+            layers = ["inference", "evaluate", *overlays, *further]
+            run_bundle(name, layers, processes=processes, output_dir=out, **options)
+            read.append(json.loads((out / file).read_text(encoding="utf-8")))
+        return read
 
     return run

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -119,7 +120,11 @@ def test_training_writes_weights_that_inference_takes_and_resumes(
 
 
 def test_two_processes_train_and_evaluate_as_one(
-    phantom_set: Path, run_bundle: Run, tmp_path: Path, small_weights: Path
+    phantom_set: Path,
+    run_bundle: Run,
+    one_and_two: Callable[..., list[Any]],
+    tmp_path: Path,
+    small_weights: Path,
 ) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
     run_bundle(
@@ -137,23 +142,13 @@ def test_two_processes_train_and_evaluate_as_one(
         **SMALL,
     )
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "train" / "model.pt"))
-    for overlays, processes, folder in (
-        (["inference", "evaluate"], 1, "one"),
-        (["inference", "evaluate", "multi_gpu_evaluate"], 2, "two"),
-    ):
-        run_bundle(
-            NAME,
-            overlays,
-            processes=processes,
-            dataset_dir=phantom_set,
-            split="['test', 'train', 'volume']",
-            output_dir=tmp_path / folder,
-            ckpt_path=small_weights,
-            **SMALL,
-        )
-    one, two = (
-        json.loads((tmp_path / f / "metrics_summary.json").read_text(encoding="utf-8"))
-        for f in ("one", "two")
+    one, two = one_and_two(
+        NAME,
+        tmp_path,
+        dataset_dir=phantom_set,
+        split="['test', 'train', 'volume']",
+        ckpt_path=small_weights,
+        **SMALL,
     )
     assert two["psnr"]["count"] == 11
     for key in ("psnr", "nmse", "ssim"):

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
@@ -94,7 +95,7 @@ def test_the_expected_error_is_trained_and_shown_beside_the_image(
 
 
 def test_two_processes_train_the_head_and_plot_all_cases(
-    phantom_set: Path, run_bundle: Run, tmp_path: Path
+    phantom_set: Path, run_bundle: Run, one_and_two: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     run_bundle(
         NAME, ["train", "train_uncertainty", "multi_gpu_train"], processes=2, dataset_dir=phantom_set,
@@ -103,15 +104,10 @@ def test_two_processes_train_the_head_and_plot_all_cases(
     )  # fmt: skip
     head = torch.load(tmp_path / "model.pt", weights_only=True)["head.cnn.tail.weight"]
     assert head.abs().max() > 0  # it starts at 0
-    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
-        run_bundle(
-            NAME, ["inference", "evaluate", "uncertainty", *overlays], processes=processes, dataset_dir=phantom_set,
-            split="['test', 'volume']", coils=2, output_dir=tmp_path / str(processes),
-            ckpt_path=tmp_path / "model.pt",
-        )  # fmt: skip
-    one, two = (
-        json.loads((tmp_path / f / "reliability.json").read_text(encoding="utf-8")) for f in ("1", "2")
-    )
+    one, two = one_and_two(
+        NAME, tmp_path, ["uncertainty"], "reliability.json", dataset_dir=phantom_set, split="['test', 'volume']",
+        coils=2, ckpt_path=tmp_path / "model.pt",
+    )  # fmt: skip
     assert two["cases"] == one["cases"] == 5
     assert two["error_to_sigma"] == pytest.approx(one["error_to_sigma"], rel=1e-4)
 

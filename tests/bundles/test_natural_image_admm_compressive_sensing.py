@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -116,7 +117,7 @@ def test_training_writes_weights_that_reconstruct_an_image_of_odd_size_from_a_pl
 
 
 def test_two_processes_train_and_evaluate_as_one(
-    images: Path, run_bundle: Run, tmp_path: Path, small_weights: Path
+    images: Path, run_bundle: Run, one_and_two: Callable[..., list[Any]], tmp_path: Path, small_weights: Path
 ) -> None:
     run_bundle(
         NAME,
@@ -132,25 +133,11 @@ def test_two_processes_train_and_evaluate_as_one(
         **SMALL,
     )
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "train" / "model.pt"))
-    figures = []
-    for overlays, processes, folder in (
-        (["inference", "evaluate"], 1, "one"),
-        (["inference", "evaluate", "multi_gpu_evaluate"], 2, "two"),
-    ):
-        run_bundle(
-            NAME,
-            overlays,
-            processes=processes,
-            dataset_dir=images,
-            split="['test', 'val']",
-            output_dir=tmp_path / folder,
-            ckpt_path=small_weights,
-            **SMALL,
-        )
-        summary = (tmp_path / folder / "metrics_summary.json").read_text(encoding="utf-8")
-        figures.append(json.loads(summary)["psnr"])
-    assert figures[0]["count"] == figures[1]["count"] == 3
-    assert figures[0]["mean"] == pytest.approx(figures[1]["mean"], rel=1e-5)
+    one, two = one_and_two(
+        NAME, tmp_path, dataset_dir=images, split="['test', 'val']", ckpt_path=small_weights, **SMALL
+    )
+    assert one["psnr"]["count"] == two["psnr"]["count"] == 3
+    assert two["psnr"]["mean"] == pytest.approx(one["psnr"]["mean"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
