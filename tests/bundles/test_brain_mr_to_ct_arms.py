@@ -278,23 +278,26 @@ def test_the_deepest_arm_trains_by_the_command_line(slices: Path, run_bundle: Ru
     assert {p.name for p in tmp_path.iterdir()} >= {"model.pt", "reverse.pt", "checkpoint.pt", "plan.json"}
 
 
-def test_two_processes_train_and_evaluate_as_one(slices: Path, run_bundle: Run, tmp_path: Path) -> None:
+def test_two_processes_train_and_evaluate_as_one(
+    slices: Path, run_bundle: Run, one_and_two: Callable[..., list[Any]], tmp_path: Path
+) -> None:
     options = {"spacing": str([MM] * 3), "patch_size": "[32, 32]", "batch_size": 1, "max_epochs": 1}
     run_bundle(
         NAME, ["train", "multi_gpu_train"], processes=2, dataset_dir=slices, output_dir=tmp_path,
         val_interval=1, **options,
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
-    means = []
-    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
-        run_bundle(
-            NAME, ["inference", "evaluate", *overlays], processes=processes, dataset_dir=slices,
-            split="['train', 'val', 'test']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
-        )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
-        assert summary["mae"]["count"] == 8
-        means.append([summary[k]["mean"] for k in ("mae", "psnr", "ssim", "bone_dice")])
-    np.testing.assert_allclose(means[0], means[1], rtol=1e-4)
+    one, two = one_and_two(
+        NAME,
+        tmp_path,
+        dataset_dir=slices,
+        split="['train', 'val', 'test']",
+        ckpt_path=tmp_path / "model.pt",
+        n_pictures=0,
+    )
+    assert one["mae"]["count"] == two["mae"]["count"] == 8
+    for key in ("mae", "psnr", "ssim", "bone_dice"):
+        np.testing.assert_allclose(two[key]["mean"], one[key]["mean"], rtol=1e-4)
 
 
 def test_a_cyclegan_in_two_processes_is_refused(slices: Path, run_bundle: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -202,7 +203,11 @@ def test_the_network_that_finds_the_ventricle_trains(hearts: Path, run_bundle: R
 
 @pytest.mark.parametrize("bundle", [CARDIAC, pytest.param(HIPPOCAMPUS, marks=pytest.mark.slow)])
 def test_two_processes_train_and_evaluate_as_one(
-    bundle: str, request: pytest.FixtureRequest, run_bundle: Run, tmp_path: Path
+    bundle: str,
+    request: pytest.FixtureRequest,
+    run_bundle: Run,
+    one_and_two: Callable[..., list[Any]],
+    tmp_path: Path,
 ) -> None:
     own: dict[str, dict[str, object]] = {
         CARDIAC: {"dataset_dir": request.getfixturevalue("hearts"), **FAST_2D},
@@ -215,13 +220,9 @@ def test_two_processes_train_and_evaluate_as_one(
         patch_size="[64, 64]" if bundle == CARDIAC else "[16, 20, 16]", **options,
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
-    means = []
-    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
-        run_bundle(
-            bundle, ["inference", "evaluate", *overlays], processes=processes, split="['train', 'test']",
-            output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0, **options,
-        )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
-        assert summary["dice_mean"]["count"] == 5
-        means.append([summary[k]["mean"] for k in ("dice_1", "volume_ml_1")])
-    np.testing.assert_allclose(means[0], means[1], rtol=1e-5)
+    one, two = one_and_two(
+        bundle, tmp_path, split="['train', 'test']", ckpt_path=tmp_path / "model.pt", n_pictures=0, **options
+    )
+    assert one["dice_mean"]["count"] == two["dice_mean"]["count"] == 5
+    for key in ("dice_1", "volume_ml_1"):
+        np.testing.assert_allclose(two[key]["mean"], one[key]["mean"], rtol=1e-5)

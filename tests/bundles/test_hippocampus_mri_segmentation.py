@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -230,22 +231,25 @@ def test_a_folder_of_images_gets_label_maps_pictures_and_volumes(
     assert summary["volume_ml_1"]["mean"] == pytest.approx((values == 1).sum() * 8 / 1000)
 
 
-def test_two_processes_train_and_evaluate_as_one(crops: Path, run_bundle: Run, tmp_path: Path) -> None:
+def test_two_processes_train_and_evaluate_as_one(
+    crops: Path, run_bundle: Run, one_and_two: Callable[..., list[Any]], tmp_path: Path
+) -> None:
     run_bundle(
         NAME, ["train", "multi_gpu_train"], processes=2, dataset_dir=crops, output_dir=tmp_path,
         val_split="val", max_epochs=1, batch_size=1, val_interval=1, features="[4, 8]",
     )  # fmt: skip
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "model.pt"))
-    means = []
-    for overlays, processes in (([], 1), (["multi_gpu_evaluate"], 2)):
-        run_bundle(
-            NAME, ["inference", "evaluate", *overlays], processes=processes, dataset_dir=crops,
-            split="['train', 'val']", output_dir=tmp_path, ckpt_path=tmp_path / "model.pt", n_pictures=0,
-        )  # fmt: skip
-        summary = json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))
-        assert summary["dice_mean"]["count"] == 5
-        means.append([summary[k]["mean"] for k in ("dice_1", "dice_2", "volume_ml_1")])
-    np.testing.assert_allclose(means[0], means[1], rtol=1e-5)
+    one, two = one_and_two(
+        NAME,
+        tmp_path,
+        dataset_dir=crops,
+        split="['train', 'val']",
+        ckpt_path=tmp_path / "model.pt",
+        n_pictures=0,
+    )
+    assert one["dice_mean"]["count"] == two["dice_mean"]["count"] == 5
+    for key in ("dice_1", "dice_2", "volume_ml_1"):
+        np.testing.assert_allclose(two[key]["mean"], one[key]["mean"], rtol=1e-5)
 
 
 @pytest.mark.slow
