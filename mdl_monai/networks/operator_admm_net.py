@@ -11,6 +11,7 @@ from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
 from mdl_monai.networks.wavelet_admm import WaveletReconstruction
 from mdl_monai.physics.density import RINGS
+from mdl_monai.physics.phase import low_frequency_phase
 from mdl_monai.physics.sensing import SensingOperator, from_channels, split_border, to_channels
 
 PENALTY, THRESHOLD = (
@@ -18,6 +19,7 @@ PENALTY, THRESHOLD = (
     0.01,
 )  # of classical wavelet ADMM, which converges in as few iterations as there are stages
 PENALTY_WITHOUT = 0.13  # where the CNN alone is the prior
+IMAGINARY = 3.0  # times the threshold, for what the phase leaves imaginary
 
 
 class OperatorADMMNet(nn.Module):
@@ -37,6 +39,10 @@ class OperatorADMMNet(nn.Module):
     of the sampling in 16 bins and on the number of coils. The network divides by the peak of :math:`A^H y` and
     multiplies it back. It starts as classical wavelet ADMM.
 
+    With a `phase_width`, the prior acts on the image divided by its smooth phase, which the low frequencies of the
+    first x tell: nearly real, so that the imaginary part has its own, larger thresholds. This is a soft form of the
+    phase constraint of partial Fourier imaging; the x step still weighs what was measured.
+
     With ``levels=0`` there is no W: ``u = x + b``, ``v = u + d``, ``b <- b + eta (x - v)``, and x is drawn to v - b.
 
     After ADMM-CSNet (Yang, Sun, Li, Xu, PAMI 2018, doi:10.1109/TPAMI.2018.2883941), its eq. 16 to 18.
@@ -47,6 +53,8 @@ class OperatorADMMNet(nn.Module):
         features: channels of the CNN at half resolution and of the memory.
         deep_features: channels at quarter resolution.
         levels: scales of the wavelets.
+        phase_width: of the low frequencies, as in `low_frequency_phase`; 0 leaves the phase. Complex images and
+            `levels` only.
     """
 
     def __init__(
@@ -56,11 +64,14 @@ class OperatorADMMNet(nn.Module):
         features: int = 32,
         deep_features: int = 64,
         levels: int = 0,
+        phase_width: float = 0.0,
     ) -> None:
         super().__init__()
         if min(stages, features, deep_features) < 1 or levels < 0:
             raise ValueError("stages, features and deep_features must be positive, and levels not negative")
-        self.operator, self.features = operator, features
+        if phase_width and not (operator.complex_image and levels):
+            raise ValueError("phase_width needs an operator of complex images and levels above 0")
+        self.operator, self.features, self.phase_width = operator, features, phase_width
         channels = 2 if operator.complex_image else 1
         self.priors = nn.ModuleList(
             LearnedPrior(features, deep_features, has_memory=n > 0, channels=(2 * channels, channels))
@@ -73,6 +84,8 @@ class OperatorADMMNet(nn.Module):
             self.log_threshold = nn.Parameter(torch.full((stages, 3 * levels), math.log(THRESHOLD)))
         else:
             self.eta = nn.Parameter(torch.full((stages,), 0.5))
+        if phase_width:
+            self.log_imaginary = nn.Parameter(torch.full((stages, 3 * levels), math.log(IMAGINARY)))
         self.scales = 2 if levels else 1  # of the penalty, and of the thresholds
         self.condition = nn.Sequential(
             nn.Linear(2 * RINGS + 1, 64),
@@ -113,14 +126,19 @@ class OperatorADMMNet(nn.Module):
             x = adjoint / peak
             prepared = self.operator.prepare(x, sampling)
         prior, b = torch.zeros_like(x), torch.zeros_like(x)
-        memory, images = torch.zeros(0, device=image.device), []
+        memory, images, phase = torch.zeros(0, device=image.device), [], torch.ones_like(x)
         for n, cnn in enumerate(self.priors):
             x = self._x(prior, rho[:, n], prepared, x)
             images.append(x)
-            u, b = self._shrunken(x, b, n, condition[:, n, 1])
-            seen = circular_pad(torch.cat([to_channels(u), to_channels(x)], 1), 4)
+            if self.phase_width and n == 0:
+                phase = self._phase(x)
+            flat = x * phase.conj() if self.phase_width else x
+            u, b = self._shrunken(flat, b, n, condition[:, n, 1])
+            seen = circular_pad(torch.cat([to_channels(u), to_channels(flat)], 1), 4)
             d, memory = cnn(seen, memory, condition[:, n, self.scales :])
             prior = u + from_channels(d[..., : x.shape[-2], : x.shape[-1]])
+            if self.phase_width:
+                prior = prior * phase
             if self.frame is None:
                 b = b + self.eta[n] * (x - prior)
                 prior = prior - b
@@ -130,6 +148,10 @@ class OperatorADMMNet(nn.Module):
         with float32_region(prior.device.type):
             return self.operator.solve(prior, rho, prepared, start)
 
+    def _phase(self, x: Tensor) -> Tensor:
+        with float32_region(x.device.type):
+            return low_frequency_phase(x, self.phase_width)
+
     def _shrunken(self, x: Tensor, b: Tensor, stage: int, scale: Tensor) -> tuple[Tensor, Tensor]:
         """What the CNN refines, and the multiplier: of the coefficients, or of the image where there are none."""
         if self.frame is None:
@@ -137,7 +159,16 @@ class OperatorADMMNet(nn.Module):
         bands = self.frame.analysis(x) + b
         threshold = (self.log_threshold[stage] + scale[:, None]).exp()[..., None, None]  # [B, 3 levels, 1, 1]
         details = bands[:, :-1]
-        shrunken = details * (1 - threshold / details.abs().clamp_min(1e-12)).clamp_min(0)
+        if self.phase_width:
+            imaginary = threshold * self.log_imaginary[stage].exp()[:, None, None]
+            shrunken = torch.complex(_shrink(details.real, threshold), _shrink(details.imag, imaginary))
+        else:
+            shrunken = _shrink(details, threshold)
         z = torch.cat([shrunken, bands[:, -1:]], 1)
         b = bands - z
         return self.frame.synthesis(z - b), b
+
+
+def _shrink(values: Tensor, threshold: Tensor) -> Tensor:
+    """Soft threshold of the magnitude."""
+    return values * (1 - threshold / values.abs().clamp_min(1e-12)).clamp_min(0)
