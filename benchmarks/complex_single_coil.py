@@ -51,7 +51,7 @@ def main() -> None:
     images = ifft2c(load_kspace(folder / "siat" / "siat_visible.h5").data)  # [21, 1, H, W]
     images = images / images.abs().amax((2, 3), keepdim=True)
     operator = MaskedTransform(Fourier(), complex_image=True)
-    ours = OperatorADMMNet(operator, levels=4)
+    ours = OperatorADMMNet(operator, levels=4, phase_width=0.04)
     ours.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
     masks = np.load(folder / "masks.npz")
     for ratio in (20, 30, 40):

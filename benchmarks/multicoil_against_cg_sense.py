@@ -20,7 +20,7 @@ STEPS, STAGES, AT_MOST = 10, 8, 3.0
 def main() -> None:
     """Print both times and their ratio, for whole columns and for a mask of single points."""
     operator = Sense(STEPS)
-    network = OperatorADMMNet(operator, STAGES, levels=4).eval()
+    network = OperatorADMMNet(operator, STAGES, levels=4, phase_width=0.04).eval()
     least_squares = LeastSquares(operator, iterations=STAGES + 1)
     image = head_phantom(0, (256, 256, 1), (1.0, 1.0, 1.0)).mr[None, None, ..., 0].to(torch.complex64)
     for mask_type in ("cartesian1d", "poisson"):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mdl_monai.networks.float32_region import float32_region
 from mdl_monai.networks.learned_prior import LearnedPrior, circular_pad
+from mdl_monai.networks.shrinkage import IMAGINARY, shrink, shrink_parts
 from mdl_monai.networks.wavelet_admm import WaveletReconstruction
 from mdl_monai.physics.density import RINGS
 from mdl_monai.physics.phase import low_frequency_phase
@@ -19,7 +20,6 @@ PENALTY, THRESHOLD = (
     0.01,
 )  # of classical wavelet ADMM, which converges in as few iterations as there are stages
 PENALTY_WITHOUT = 0.13  # where the CNN alone is the prior
-IMAGINARY = 3.0  # times the threshold, for what the phase leaves imaginary
 
 
 class OperatorADMMNet(nn.Module):
@@ -160,15 +160,9 @@ class OperatorADMMNet(nn.Module):
         threshold = (self.log_threshold[stage] + scale[:, None]).exp()[..., None, None]  # [B, 3 levels, 1, 1]
         details = bands[:, :-1]
         if self.phase_width:
-            imaginary = threshold * self.log_imaginary[stage].exp()[:, None, None]
-            shrunken = torch.complex(_shrink(details.real, threshold), _shrink(details.imag, imaginary))
+            shrunken = shrink_parts(details, threshold, self.log_imaginary[stage].exp()[:, None, None])
         else:
-            shrunken = _shrink(details, threshold)
+            shrunken = shrink(details, threshold)
         z = torch.cat([shrunken, bands[:, -1:]], 1)
         b = bands - z
         return self.frame.synthesis(z - b), b
-
-
-def _shrink(values: Tensor, threshold: Tensor) -> Tensor:
-    """Soft threshold of the magnitude."""
-    return values * (1 - threshold / values.abs().clamp_min(1e-12)).clamp_min(0)

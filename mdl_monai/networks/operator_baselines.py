@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mdl_monai.networks.float32_region import float32_region
+from mdl_monai.networks.shrinkage import shrink, shrink_parts
 from mdl_monai.networks.tv_admm import differences, differences_adjoint
 from mdl_monai.networks.wavelet_admm import WaveletReconstruction
+from mdl_monai.physics.phase import low_frequency_phase
 from mdl_monai.physics.sensing import SensingOperator, split_border, to_channels
 
 DUAL_STEPS = 4  # of the TV proximal map, which starts where it ended the last time
@@ -106,19 +108,34 @@ class OperatorTV(OperatorADMM):
 
 
 class OperatorWavelet(OperatorADMM):
-    """Sparsity in the undecimated Haar wavelets, a tight frame."""
+    """Sparsity in the undecimated Haar wavelets, a tight frame.
+
+    Args:
+        operator: A.
+        weight: of the details, for images of peak 1.
+        penalty: of the splitting.
+        iterations: number of iterations.
+        phase_width: of the low frequencies that tell a smooth phase, as in `low_frequency_phase`: the details are then
+            those of the image without it, the imaginary ones with a larger weight. 0: any phase.
+    """
 
     def __init__(
-        self, operator: SensingOperator, weight: float = 1e-4, penalty: float = 0.05, iterations: int = 60
+        self,
+        operator: SensingOperator,
+        weight: float = 1e-4,
+        penalty: float = 0.05,
+        iterations: int = 60,
+        phase_width: float = 0.0,
     ) -> None:
         super().__init__(operator, weight, penalty, iterations)
-        self.frame = WaveletReconstruction()
+        self.frame, self.phase_width = WaveletReconstruction(), phase_width
 
     def proximal(self, image: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Shrunken coefficients less the multiplier, back in the image."""
-        coefficients = self.frame.analysis(image)
+        phase = low_frequency_phase(image, self.phase_width) if self.phase_width else torch.ones(())
+        coefficients = self.frame.analysis(image * phase.conj())
         u = coefficients if state is None else coefficients + state
-        z = u * (1 - (self.weight / self.penalty) / u.abs().clamp_min(self.weight / self.penalty))
+        z = (shrink_parts if self.phase_width else shrink)(u, self.weight / self.penalty)
         z[:, -1] = u[:, -1]
         b = u - z
-        return self.frame.synthesis(z - b), b
+        return self.frame.synthesis(z - b) * phase, b

@@ -40,12 +40,12 @@ def test_shipped_weights_beat_zero_filling_on_simulated_coils(
     run_bundle(
         NAME, ["inference", "evaluate"], dataset_dir=phantom_set, split="['test', 'volume']", output_dir=tmp_path,
         sampling_ratio=0.3, coils=4, baselines="true", baseline_networks__tv__iterations=5,
-        baseline_networks__wavelet__iterations=5,
+        baseline_networks__wavelet__iterations=5, baseline_networks__wavelet_smooth_phase__iterations=5,
     )  # fmt: skip
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         methods = [row["method"] for row in csv.DictReader(file)]
     assert {m: methods.count(m) for m in methods} == dict.fromkeys(
-        ("OperatorADMMNet", "zero_filled", "cg_sense", "tv", "wavelet"), 5
+        ("OperatorADMMNet", "zero_filled", "cg_sense", "tv", "wavelet", "wavelet_smooth_phase"), 5
     )
     baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
     assert baselines["zero_filled"]["psnr"]["difference"]["ci95_low"] > 2
@@ -132,7 +132,7 @@ def test_radial_sampling_off_the_grid_is_an_overlay(
     run_bundle(
         NAME, ["inference", "evaluate", "radial"], dataset_dir=phantom_set, split="volume", output_dir=tmp_path,
         coils=3, spokes=24, samples=128, baselines="true", baseline_networks__tv__iterations=3,
-        baseline_networks__wavelet__iterations=3,
+        baseline_networks__wavelet__iterations=3, baseline_networks__wavelet_smooth_phase__iterations=3,
     )  # fmt: skip
     baselines = json.loads((tmp_path / "baselines_summary.json").read_text(encoding="utf-8"))
     assert baselines["zero_filled"]["psnr"]["difference"]["mean"] > 3

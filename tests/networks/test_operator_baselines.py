@@ -42,6 +42,8 @@ def test_each_is_better_than_the_one_that_knows_less(scan: tuple[Tensor, Tensor]
     assert least > adjoint + 2
     for better in (OperatorTV(sense, 2e-4, 0.05, 40), OperatorWavelet(sense, 2e-4, 0.05, 40)):
         assert psnr(better, scan) > least + 0.5
+    phase = OperatorWavelet(sense, 2e-4, 0.05, 40, phase_width=0.06)
+    assert psnr(phase, scan) > psnr(OperatorWavelet(sense, 2e-4, 0.05, 40), scan) + 0.3
 
 
 @pytest.mark.parametrize("baseline", [LeastSquares, OperatorTV, OperatorWavelet])
