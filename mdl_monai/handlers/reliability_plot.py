@@ -42,7 +42,7 @@ class ReliabilityPlot:
     def _add(self, engine: Engine) -> None:
         output: Any = engine.state.output
         for item in output if isinstance(output, list) else [output]:
-            if item.get("label") is None:
+            if item.get("label") is None or not plain(item["label"]).any():  # an empty one has no peak
                 continue
             pred, sigma, label = (plain(item[key]) for key in ("pred", "uncertainty", "label"))
             seen = sigma > 0  # not what fills up a field of view

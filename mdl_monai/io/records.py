@@ -14,7 +14,7 @@ from mdl_monai.errors import InputError
 from mdl_monai.io.dicom.objects import image_files, is_dicom
 from mdl_monai.io.plan import given_options
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".png", ".h5")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".png", ".h5", ".hdf5", ".mrd")
 DICOM_SUFFIXES = (".zip",)  # and folders
 PAIRED_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 

@@ -31,7 +31,8 @@ class Reliability:
         for row, value in enumerate((np.ones_like(s), s**2, e**2)):
             self.sums[row] += np.bincount(place, value, minlength=self.sums.shape[1])
         self.within += [(np.abs(e) <= n * s).sum() for n in (1, 2)]
-        self.ranks.append(float(spearmanr(s, np.abs(e)).statistic))
+        rank = float(spearmanr(s, np.abs(e)).statistic) if np.ptp(s) and np.ptp(np.abs(e)) else 0.0
+        self.ranks.append(rank)  # a constant tells nothing
 
     def join(self, other: Reliability) -> None:
         """The cases of another, too."""

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 def circular_pad(images: Tensor, multiple: int) -> Tensor:
     """Continue periodic images [B, C, H, W] at bottom and right, up to multiples of a number."""
-    bottom, right = (-images.shape[-2]) % multiple, (-images.shape[-1]) % multiple
-    if bottom + right == 0:
-        return images
-    return F.pad(images, [0, right, 0, bottom], mode="circular")
+    for axis in (-2, -1):
+        n = images.shape[axis]
+        if n % multiple or torch.jit.is_tracing():  # not F.pad, which a traced program holds for one size alone
+            places = torch.arange((n + multiple - 1) // multiple * multiple, device=images.device) % n
+            images = images.index_select(axis, places)
+    return images
 
 
 class ResidualBlock(nn.Module):

@@ -12,7 +12,6 @@ from mdl_monai.physics.fourier import ifft2c
 
 METHODS = ("espirit", "low_frequencies")
 LEAST_WIDTH = 8  # samples of a calibration region that tells anything
-SUPPORT = 0.02  # of the peak of the root of the sum of squares: below it there is air
 
 
 def calibration_width(mask: Tensor) -> int:

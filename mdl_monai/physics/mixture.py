@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ class OperatorMixture(SensingOperator):
     def __init__(self, operators: Sequence[SensingOperator]) -> None:
         super().__init__(operators[0].complex_image)
         self.operators = nn.ModuleList(operators)
-        self.multiple = max(operator.multiple for operator in operators)
+        self.multiple = math.lcm(*(operator.multiple for operator in operators))
 
     def A(self, image: Tensor, sampling: Tensor) -> Tensor:
         """Image [B, 1, H, W] and sampling [B, P + 1, H, W], the operator's number last, to measurements."""

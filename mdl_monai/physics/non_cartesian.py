@@ -101,7 +101,7 @@ class NonCartesianSense(Sense):
     def cells(self, height: int, width: int) -> Tensor:
         """Which cells of the grid the trajectory visits, float [1, H, W], DC at H // 2, W // 2."""
         size = torch.tensor([[height], [width]])
-        place = ((self.trajectory / (2 * math.pi) + 0.5) * size).round().long() % size
+        place = ((self.trajectory / (2 * math.pi) * size).round().long() + size // 2) % size
         mask = torch.zeros(1, height, width)
         mask[0, place[0], place[1]] = 1
         return mask

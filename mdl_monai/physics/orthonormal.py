@@ -190,3 +190,12 @@ class PermutedHadamard(OrthonormalTransform):
     def _mix(self, pixels: Tensor) -> Tensor:
         h = self.hadamard.to(pixels.dtype)
         return (h @ pixels.unflatten(-1, (-1, BLOCK, BLOCK)) @ h).flatten(-3)
+
+
+TRANSFORMS: dict[str, type[OrthonormalTransform]] = {
+    "gaussian": BlockGaussian,
+    "hadamard": PermutedHadamard,
+    "diffraction": CodedDiffraction,
+    "fourier": Fourier,
+}
+"""By the name that a config gives them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -70,6 +71,13 @@ class SensingOperator(nn.Module, ABC):
     def forward(self, image: Tensor, sampling: Tensor) -> Tensor:
         """Same as :meth:`A`."""
         return self.A(image, sampling)
+
+
+def with_steps(operator: SensingOperator, steps: int) -> SensingOperator:
+    """The same operator with another number of conjugate-gradient steps."""
+    other = copy.copy(operator)
+    other.steps = steps
+    return other
 
 
 def to_channels(image: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import Compose, MapTransform, Randomizable
 from torch import Tensor
 
 COARSEST, FINEST = 2, 7  # grid points over the image of the random phase
@@ -66,6 +66,23 @@ class RandPhased(Randomizable, SimulatePhased):
     def generator(self) -> np.random.Generator:
         """A new one for each image."""
         return np.random.default_rng(self.R.randint(2**31))
+
+
+class ForMagnitudes(Compose):
+    """Transforms for magnitude images alone: a record with a complex one passes as it is.
+
+    Args:
+        key: image [1, ...] or, complex, [2, ...].
+        transforms: as of `Compose`.
+    """
+
+    def __init__(self, key: str, transforms: Sequence[Any]) -> None:
+        super().__init__(transforms)
+        self.key = key
+
+    def __call__(self, data: Any, *arguments: Any, **options: Any) -> Any:
+        """Record to record."""
+        return data if data[self.key].shape[0] == 2 else super().__call__(data, *arguments, **options)
 
 
 def smooth_phase(height: int, width: int, strength: float, rng: np.random.Generator) -> Tensor:

@@ -64,7 +64,8 @@ class LoadMultiCoild(MapTransform):
     Args:
         keys: one key, the file (fastMRI's HDF5 layout or ISMRMRD).
         name: key of the network's input.
-        label_key: key of the fully sampled image, where there is a simulation.
+        label_key: key of the fully sampled image, where there is a simulation: combined by the file's own maps, or else
+            the root of the sum of squares.
         method: of estimating the maps, see `mdl_monai.physics.coil_calibration`.
         simulation: its mask leaves samples out of k-space that is fully sampled; None: take it as it is.
         seed: of that mask.
@@ -98,21 +99,23 @@ class LoadMultiCoild(MapTransform):
             mask = mask * self.simulation.mask(kspace.shape[-2], kspace.shape[-1], rng)
             kspace = kspace * mask
             meta[DERIVATION] = f"retrospectively undersampled k-space: {self.simulation.told}"
-        maps = given_maps(Path(path), raw)
-        if maps is None:
-            maps = torch.stack([self._estimated(k, m[0], path) for k, m in zip(kspace, mask, strict=True)])
+        given = given_maps(Path(path), raw)
+        maps = given if given is not None else self._estimated(kspace, mask, path)
         record: dict[Hashable, Any] = {INTENSITY_SCALE: torch.ones(1, 1, 1, 1)}
         if self.simulation is not None:
-            label = _slices_last(_combined(full, maps))
-            record[self.label_key] = MetaTensor(label, meta=meta)
+            # not by maps of the samples that are left: their error would be in the reference too
+            label = _combined(full, given) if given is not None else _root_of_sum_of_squares(full)
+            record[self.label_key] = MetaTensor(_slices_last(label), meta=meta)
         border = torch.cat([_combined(kspace, maps), mask, maps.real, maps.imag], 1)
         record[self.name] = MetaTensor(_slices_last(border), meta=meta)
         return record
 
     def _estimated(self, kspace: Tensor, mask: Tensor, path: Any) -> Tensor:
-        if len(kspace) == 1:
+        if kspace.shape[1] == 1:
             return torch.ones_like(kspace)
-        return coil_maps(kspace, mask, self.method, where=path)
+        return torch.stack(
+            [coil_maps(k, m[0], self.method, where=path) for k, m in zip(kspace, mask, strict=True)]
+        )
 
 
 def given_maps(path: Path, raw: KSpace) -> Tensor | None:
@@ -133,6 +136,12 @@ def _combined(kspace: Tensor, maps: Tensor) -> Tensor:
     """Adjoint image of [S, C, H, W], as [S, 2, H, W]."""
     image = (maps.conj() * ifft2c(kspace)).sum(1)
     return torch.stack([image.real, image.imag], 1)
+
+
+def _root_of_sum_of_squares(kspace: Tensor) -> Tensor:
+    """Magnitude image of [S, C, H, W], as [S, 2, H, W]."""
+    magnitude = ifft2c(kspace).abs().square().sum(1).sqrt()
+    return torch.stack([magnitude, torch.zeros_like(magnitude)], 1)
 
 
 def _slices_last(images: Tensor) -> Tensor:

@@ -62,3 +62,10 @@ def test_cases_of_several_processes_join_to_those_of_one() -> None:
         joined.join(part)
     assert joined.result()["bins"] == one.result()["bins"]
     assert joined.ranks == one.ranks and (joined.within == one.within).all()
+
+
+def test_a_case_without_variety_has_no_rank_and_spoils_none() -> None:
+    reliability = Reliability()
+    reliability.add(torch.full((30,), 0.1), torch.rand(30))
+    reliability.add(torch.linspace(0.1, 1, 30), torch.linspace(0.1, 1, 30))
+    assert reliability.result()["rank_correlation"] == pytest.approx(0.5)

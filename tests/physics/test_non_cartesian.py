@@ -96,3 +96,10 @@ def test_a_densely_measured_smooth_image_returns(operator: NonCartesianSense, sa
 def test_a_wrong_trajectory_is_refused(trajectory: torch.Tensor) -> None:
     with pytest.raises(InputError, match="trajectory"):
         NonCartesianSense(trajectory)
+
+
+@pytest.mark.parametrize("size", [(19, 27), (10, 8), (27, 16)])
+def test_the_middle_of_the_trajectory_is_the_middle_of_the_grid(size: tuple[int, int]) -> None:
+    operator = NonCartesianSense(torch.zeros(2, 1))
+    cells = operator.cells(*size)
+    assert cells.sum() == 1 and cells[0, size[0] // 2, size[1] // 2] == 1
