@@ -48,13 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--val", nargs="+", default=[], help="lists to choose on")
     parser.add_argument("--image_key", default="image")
     options = parser.parse_args(arguments)
-    try:
-        splits = {
-            name: joined(options.output_dir, getattr(options, name), options.image_key)
-            for name in ("train", "val")
-        }
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    splits = {
+        name: joined(options.output_dir, getattr(options, name), options.image_key)
+        for name in ("train", "val")
+    }
     atomic_write_text(options.output_dir / "dataset.json", json.dumps(splits, indent=1) + "\n")
     print(", ".join(f"{len(listed)} {split}" for split, listed in splits.items()), "in", options.output_dir)
 

@@ -112,10 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--drawn", type=int, default=400, help="images of dead leaves to train on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        records = natural_images(options.output_dir, options.drawn, options.seed)
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+    records = natural_images(options.output_dir, options.drawn, options.seed)
     print(", ".join(f"{len(listed)} {split}" for split, listed in records.items()), "in", options.output_dir)
 
 

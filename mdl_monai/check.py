@@ -23,11 +23,12 @@ from mdl_monai.io.label_map import label_values
 from mdl_monai.io.limits import MAX_GIB, max_bytes
 from mdl_monai.io.records import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from mdl_monai.transforms.load import LoadInputd
+from mdl_monai.transforms.multi_coil import HDF5
 
 LISTING = "dataset.json"
 LABELS = ("label", "mask", "seg")
 """A key or a folder whose name begins so holds label maps, which may be empty."""
-KSPACE = (".h5", ".hdf5", ".mrd")
+SINGLE = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)  # a file is an item of its own
 
 
 class Item(NamedTuple):
@@ -52,10 +53,9 @@ def items_of(path: Path) -> Iterator[Item]:
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-        others = [file for file in files if not file.name.lower().endswith((*IMAGE_SUFFIXES, *KSPACE))]
-        packed = [file for file in others if file.name.lower().endswith(DICOM_SUFFIXES)]
+        others = [file for file in files if not file.name.lower().endswith(SINGLE)]
         is_label = _names_label(Path(parent).name)
-        yield from (Item(file, is_label) for file in files if file not in others or file in packed)
+        yield from (Item(file, is_label) for file in files if file.name.lower().endswith(SINGLE))
         if any(file.suffix.lower() == ".dcm" or is_dicom(file) for file in others):
             yield Item(Path(parent))
 
@@ -72,7 +72,7 @@ def _listed(listing: Path) -> Iterator[Item]:
         if not isinstance(name, str) or not name or "\0" in name:
             continue
         path = listing.parent / name
-        is_file = name.lower().endswith((*IMAGE_SUFFIXES, *KSPACE, *DICOM_SUFFIXES))
+        is_file = name.lower().endswith(SINGLE)
         if path not in seen and (is_file or ("/" in name and path.is_dir())):
             seen.add(path)
             yield Item(path, _names_label(key))
@@ -90,7 +90,7 @@ def check_item(item: Item, loader: LoadInputd) -> str:
     Raises:
         InputError: it would be refused.
     """
-    if item.path.suffix.lower() in KSPACE:
+    if item.path.suffix.lower() in HDF5:
         raw = load_kspace(item.path)
         return f"k-space {' x '.join(map(str, raw.data.shape))}"
     if item.is_label:

@@ -83,7 +83,7 @@ def _pictures(result: BundleResult) -> str:
 
 def _section(result: BundleResult) -> str:
     metadata = json.loads((result.bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    with (result.output_dir / "metrics.csv").open() as file:
+    with (result.output_dir / "metrics.csv").open(encoding="utf-8") as file:
         n_cases = len({row["case"] for row in csv.DictReader(file)})
     return f"""
 <h2>{escape(result.bundle.name)}</h2>

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from monai.data import Dataset
 from monai.data.utils import list_data_collate
 
 from mdl_monai.errors import CasesFailedError, InputError, NoRoomError, find_input_error
-from mdl_monai.handlers.processes import world_size
+from mdl_monai.handlers.processes import gathered
 
 FAILED = "failed_cases"  # key in a batch: (case, reason) of what preprocessing refused
 
@@ -89,10 +88,7 @@ class Cohort:
 
     def all_cases(self) -> tuple[list[str], dict[str, str]]:
         """Of all processes: the cases that were done, and the others with their reasons."""
-        parts: list[Any] = [(self.done, self.failed)]
-        if world_size() > 1:
-            parts = [None] * world_size()
-            dist.all_gather_object(parts, (self.done, self.failed))
+        parts = gathered((self.done, self.failed))
         done = sorted({case for some, _ in parts for case in some})
         return done, {case: reason for _, some in parts for case, reason in sorted(some.items())}
 

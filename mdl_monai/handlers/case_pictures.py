@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
 from mdl_monai.errors import InputError
+from mdl_monai.handlers.processes import rank, world_size
 from mdl_monai.io.atomic import atomic_path
 from mdl_monai.io.options import optional
 
@@ -60,7 +60,7 @@ class CasePictures(ABC):
                 **input_item,
                 **output_item,
             }  # MONAI leaves other keys than image, label and pred in the batch
-            position = idist.get_rank() + self._seen * idist.get_world_size()  # in the data set
+            position = rank() + self._seen * world_size()  # in the data set
             self._seen += 1
             if self.count is not None and position >= self.count:
                 continue

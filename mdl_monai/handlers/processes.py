@@ -10,8 +10,10 @@ import torch.distributed as dist
 
 
 def rank() -> int:
-    """This process's number, as torchrun gives it; 0 alone."""
-    return int(os.environ.get("RANK", "0"))
+    """This process's number; before the group is made, as torchrun gives it; 0 alone, even where a RANK is set."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
 def world_size() -> int:

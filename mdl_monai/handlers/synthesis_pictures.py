@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mdl_monai.handlers.case_pictures import CasePictures, case_name
+from mdl_monai.handlers.pictures import plain
 from mdl_monai.handlers.upright_cuts import cut_panels, draw_values, upright_cuts
 
 HU_WINDOW, ERROR_WINDOW = (-1000.0, 1500.0), (-500.0, 500.0)
@@ -31,10 +32,10 @@ class SynthesisPictures(CasePictures):
 
     def figure(self, item: Mapping[str, Any]) -> Figure:
         """Draw one case."""
-        maps = {key: _plain(item[key])[:1] for key in MAPS if item.get(key) is not None}
-        native = _plain(item["native"])
+        maps = {key: plain(item[key])[:1] for key in MAPS if item.get(key) is not None}
+        native = plain(item["native"])
         if item.get("label") is not None:
-            mask = _plain(item["label"])[1:] > 0.5
+            mask = plain(item["label"])[1:] > 0.5
             maps["error"] = (maps["pred"] - maps["label"]) * mask
         cuts = upright_cuts(
             {"input": native, "middle": _middle(native), **maps}, item["pred"].affine, "middle"
@@ -46,10 +47,6 @@ class SynthesisPictures(CasePictures):
                 draw_values(axis, cut.arrays[key], cut, **MAPS[key][1])
         figure.suptitle(case_name(item))
         return figure
-
-
-def _plain(image: Any) -> Tensor:
-    return torch.as_tensor(image).as_subclass(Tensor).cpu()
 
 
 def _middle(image: Tensor) -> Tensor:

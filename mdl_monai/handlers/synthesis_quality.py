@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from monai.inferers import Inferer
 from monai.networks import eval_mode
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from mdl_monai.handlers.load_weights import LoadWeights
@@ -47,7 +48,9 @@ class TypicalInputs:
     def __call__(self, engine: Engine | None = None) -> None:
         """Write now."""
         cases = [
-            describe_input(_plain(c["image"])[0], _plain(c["body"])[0] > 0, c["image"].pixdim)
+            describe_input(
+                convert_to_tensor(c["image"])[0], convert_to_tensor(c["body"])[0] > 0, c["image"].pixdim
+            )
             for c in self.dataset
         ]
         atomic_write_text(self.output_dir / TYPICAL_INPUTS, json.dumps(summarise_inputs(cases)) + "\n")
@@ -102,8 +105,8 @@ class SynthesisQuality:
 
     def _judge(self, engine: Engine) -> None:
         state: Any = engine.state
-        image, pred = _plain(state.output["image"]), _plain(state.output["pred"])
-        body = _plain(state.batch["body"])[:1].to(image) > 0
+        image, pred = convert_to_tensor(state.output["image"]), convert_to_tensor(state.output["pred"])
+        body = convert_to_tensor(state.batch["body"])[:1].to(image) > 0
         spacing = state.batch["image"].pixdim
         spacing = (spacing[0] if isinstance(spacing, list) else spacing).flatten().tolist()
         residual = self.mind_residual(image, pred) * body
@@ -158,10 +161,6 @@ class SynthesisQuality:
         )
         for words in self._record["warnings"]:
             logger.warning("%s: %s; do not trust its synthetic CT without looking", case, words)
-
-
-def _plain(image: Any) -> Tensor:
-    return torch.as_tensor(image).as_subclass(Tensor)
 
 
 def _from(values: Tensor, threshold: float) -> Tensor:

@@ -129,9 +129,6 @@ class TrainingCheckpoint:
         try:
             for name, part in self.parts.items():
                 getattr(part, "module", part).load_state_dict(state[name])
-            for name, scaler in gradient_scalers(engine).items():
-                if state.get("scalers", {}).get(name):
-                    scaler.load_state_dict(state["scalers"][name])
         except Exception as error:
             told = f"{type(error).__name__}: {error}".splitlines()[0]
             raise self._other("does not fit this training", found=told) from error
@@ -193,19 +190,11 @@ class TrainingCheckpoint:
                 name: cpu_state(part) if isinstance(part, nn.Module) else part.state_dict()
                 for name, part in self.parts.items()
             }
-            scalers = {name: scaler.state_dict() for name, scaler in gradient_scalers(engine).items()}
             state.update(best=self.best, epoch=epoch, iteration=iteration, done=done, random=random)
-            state.update(seed=self.seed, cases=self.cases, scalers=scalers)
+            state.update(seed=self.seed, cases=self.cases)
             save_checkpoint(state, self.output_dir / CHECKPOINT_NAME)
         if not within and self.preemption.asked():
             self._end(engine)
-
-
-def gradient_scalers(engine: Engine) -> dict[str, torch.amp.GradScaler]:
-    """Those of a MONAI trainer in float16, by name; made when it starts to run."""
-    found = {"scaler": getattr(engine, "scaler", None)}
-    found |= {name: getattr(engine.state, name, None) for name in ("g_scaler", "d_scaler")}
-    return {name: scaler for name, scaler in found.items() if scaler is not None}
 
 
 def _digest_of_cases(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

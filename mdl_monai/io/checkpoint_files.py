@@ -45,7 +45,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     kept = next((file for file in _files(path) if not _fault(file, known)), None)
     with atomic_path(path) as temporary:
         _write(state, temporary)
-        digests = {path: _digest(temporary)} | ({previous(path): _digest(kept)} if kept else {})
+        digests = {path: sha256(temporary)} | ({previous(path): sha256(kept)} if kept else {})
         text = "".join(f"{digest}  {file.name}\n" for file, digest in digests.items())
         atomic_write_text(path.with_name(DIGESTS), text)
         if kept == path:
@@ -86,7 +86,7 @@ def _files(path: Path) -> list[Path]:
 def _fault(file: Path, known: dict[str, str]) -> str:
     """What is wrong with a file; empty if nothing is."""
     if known:
-        return "" if _digest(file) in known.values() else "its bytes are not those that were written"
+        return "" if sha256(file) in known.values() else "its bytes are not those that were written"
     logger.warning("%s lacks its digest in %s", file, DIGESTS)
     try:
         with zipfile.ZipFile(file) as archive:  # torch itself does not look at the sums in it
@@ -115,7 +115,8 @@ def _write(content: Any, path: Path) -> None:
         os.fsync(file.fileno())  # a disk that is full may say so only now, before anything else is moved
 
 
-def _digest(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -30,8 +30,8 @@ def read_plan(ckpt_path: str | Path, default: Mapping[str, Any], **options: Any)
     if path.is_file():
         try:
             plan.update(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise InputError("plan.json is not valid JSON", where=path, found=error) from error
+        except (ValueError, TypeError) as error:
+            raise InputError("plan.json is not valid JSON of one object", where=path, found=error) from error
     return plan | given_options(options)
 
 

@@ -115,7 +115,7 @@ class OperatorWavelet(OperatorADMM):
         weight: of the details, for images of peak 1.
         penalty: of the splitting.
         iterations: number of iterations.
-        phase_width: of the low frequencies that tell a smooth phase, as in `low_frequency_phase`: the details are then
+        phase_width: of the low frequencies that tell a smooth phase, as in `low_frequency_phase`: the details are
             those of the image without it, the imaginary ones with a larger weight. 0: any phase.
     """
 

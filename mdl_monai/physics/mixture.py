@@ -40,10 +40,6 @@ class OperatorMixture(SensingOperator):
 
         return self._each(adjoint, sampling, measurement)
 
-    def normal(self, image: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        """A^H A."""
-        return self._each(lambda op, x, s: op.normal(x, op.prepare(x, s)), prepared[1], image)
-
     def solve(self, prior: Tensor, rho: Tensor, prepared: tuple[Tensor, ...], start: Tensor) -> Tensor:
         """Each operator's own."""
         penalty = rho.expand(prior.shape[0], 1, 1, 1)

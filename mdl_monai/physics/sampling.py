@@ -117,12 +117,12 @@ def ratio_range(ratio: float | Sequence[float]) -> tuple[float, float]:
     Raises:
         InputError: not above 0 and at most 1.
     """
-    low, high = (ratio, ratio) if isinstance(ratio, (int, float)) else ratio
-    if not 0 < low <= high <= 1:
+    low, high = (ratio, ratio) if isinstance(ratio, (int, float, str)) else ratio
+    if isinstance(low, str) or not 0 < low <= high <= 1:
         raise InputError(
             "the sampling ratio is not a share",
             expected="above 0 and at most 1",
-            found=f"{low:g} to {high:g}" if low != high else f"{low:g}",
+            found=low if low == high else f"{low} to {high}",
             remedy="set --sampling_ratio, for example to 0.25",
         )
     return float(low), float(high)

@@ -68,10 +68,6 @@ class SensingOperator(nn.Module, ABC):
         density = mask_descriptor((sampling[:, :1] != 0).to(sampling.dtype))
         return torch.cat([density, torch.zeros_like(density[:, :1])], 1)
 
-    def forward(self, image: Tensor, sampling: Tensor) -> Tensor:
-        """Same as :meth:`A`."""
-        return self.A(image, sampling)
-
 
 def with_steps(operator: SensingOperator, steps: int) -> SensingOperator:
     """The same operator with another number of conjugate-gradient steps."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import zipfile
@@ -103,9 +102,3 @@ def write_zip(bundle: Path, path: Path, names: Sequence[PurePosixPath] | None = 
             entry.create_system = 3  # Unix, whose permissions these are
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, (bundle / name).read_bytes())
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

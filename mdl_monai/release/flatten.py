@@ -2,8 +2,7 @@
 
 Most consumers of MONAI bundles open exactly one of these two JSON files, people read and edit the YAML::
 
-    python -m mdl_monai.release.flatten bundles/NAME           # write both
-    python -m mdl_monai.release.flatten bundles/NAME --check   # exit with 1 if one of them is not current
+    python -m mdl_monai.release.flatten bundles/NAME
 """
 
 from __future__ import annotations
@@ -95,20 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundles", nargs="+", type=Path, help="folders of bundles")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file drifted")
-    options = parser.parse_args(arguments)
-    stale = 0
-    for bundle in options.bundles:
-        if options.check:
-            for path in drifted(bundle):
-                sources = " + ".join(SOURCES[path.name])
-                sys.stdout.write(f"{path} drifted from {sources}: run `make flatten`\n")
-                stale += 1
-        else:
-            for name in SOURCES:
-                atomic_write_text(bundle / "configs" / name, flatten_config(bundle, name))
-                sys.stdout.write(f"{bundle / 'configs' / name}\n")
-    return 1 if stale else 0
+    for bundle in parser.parse_args(arguments).bundles:
+        for name in SOURCES:
+            atomic_write_text(bundle / "configs" / name, flatten_config(bundle, name))
+            sys.stdout.write(f"{bundle / 'configs' / name}\n")
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ A table stands between two markers, and whatever is between them is replaced::
 
 Where the file was never written, the card says "not measured"::
 
-    python -m mdl_monai.release.model_card bundles/NAME           # rewrite the card
-    python -m mdl_monai.release.model_card bundles/NAME --check   # exit with 1 if it is not current
+    python -m mdl_monai.release.model_card bundles/NAME
 """
 
 from __future__ import annotations
@@ -67,19 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundles", nargs="+", type=Path, help="folders of bundles")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a card drifted")
-    options = parser.parse_args(arguments)
-    stale = 0
-    for bundle in options.bundles:
+    for bundle in parser.parse_args(arguments).bundles:
         card = bundle / "docs" / "README.md"
-        text = render_card(bundle)
-        if options.check and text != card.read_text(encoding="utf-8"):
-            sys.stdout.write(f"{card} drifted from its figures: run `make flatten`\n")
-            stale += 1
-        elif not options.check:
-            atomic_write_text(card, text)
-            sys.stdout.write(f"{card}\n")
-    return 1 if stale else 0
+        atomic_write_text(card, render_card(bundle))
+        sys.stdout.write(f"{card}\n")
+    return 0
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ from pathlib import Path
 import mdl_monai
 from mdl_monai.errors import InputError
 from mdl_monai.io.atomic import atomic_write_text
+from mdl_monai.io.checkpoint_files import sha256
 from mdl_monai.release import check
-from mdl_monai.release.archive import release_files, sha256, write_zip
+from mdl_monai.release.archive import release_files, write_zip
 from mdl_monai.release.exports import SUFFIXES, export_bundle
 from mdl_monai.release.fetch import INDEX
 from mdl_monai.release.figures import load_json

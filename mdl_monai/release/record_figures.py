@@ -81,7 +81,7 @@ def _compared(own: Path, other: Path, summary: dict[str, Any]) -> dict[str, Any]
             raise InputError(
                 "the evaluation wrote no table", where=source, remedy="give --against NAME=OUTPUT_DIR"
             )
-        with source.open(newline="") as file:
+        with source.open(newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
         first = table[0]["method"]  # the network's rows come before those of its baselines
         rows.append(

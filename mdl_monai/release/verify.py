@@ -25,7 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mdl_monai.errors import InputError
-from mdl_monai.release.archive import sha256, write_zip
+from mdl_monai.io.checkpoint_files import sha256
+from mdl_monai.release.archive import write_zip
 from mdl_monai.release.fetch import MAX_BYTES, fetch
 from mdl_monai.release.figures import load_json
 

@@ -80,9 +80,9 @@ class ForMagnitudes(Compose):
         super().__init__(transforms)
         self.key = key
 
-    def __call__(self, data: Any, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, input_: Any, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
         """Record to record."""
-        return data if data[self.key].shape[0] == 2 else super().__call__(data, *arguments, **options)
+        return input_ if input_[self.key].shape[0] == 2 else super().__call__(input_, *arguments, **options)
 
 
 def smooth_phase(height: int, width: int, strength: float, rng: np.random.Generator) -> Tensor:

@@ -64,8 +64,8 @@ class LoadMultiCoild(MapTransform):
     Args:
         keys: one key, the file (fastMRI's HDF5 layout or ISMRMRD).
         name: key of the network's input.
-        label_key: key of the fully sampled image, where there is a simulation: combined by the file's own maps, or else
-            the root of the sum of squares.
+        label_key: key of the fully sampled image, where there is a simulation: combined by the file's own maps, or
+            else the root of the sum of squares.
         method: of estimating the maps, see `mdl_monai.physics.coil_calibration`.
         simulation: its mask leaves samples out of k-space that is fully sampled; None: take it as it is.
         seed: of that mask.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCrop, MapTransform, SpatialPad
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from mdl_monai.transforms.sensing import PADDING
@@ -36,12 +36,12 @@ class ShowReconstructiond(MapTransform):
         """Record with images [1, H, W(, D)]."""
         record = dict(data)
         border = record[self.meta_key]
-        record["mask"] = _plain(border)[self.channels]
+        record["mask"] = convert_to_tensor(border, device="cpu")[self.channels]
         record["adjoint"] = border[: self.channels]
         for key in ("adjoint", *self.key_iterator(record)):
             if record[key] is None:
                 continue
-            image = _plain(record[key])
+            image = convert_to_tensor(record[key], device="cpu")
             if image.shape[0] == self.channels + 1:
                 record["uncertainty"] = self._shown(image[-1:], border.meta)
                 image = image[:-1]
@@ -58,7 +58,3 @@ class ShowReconstructiond(MapTransform):
             size = (*(int(n) for n in meta["size"]), *image.shape[3:])
             image = SpatialPad(size)(CenterSpatialCrop(size)(image))
         return MetaTensor(image, meta=meta)
-
-
-def _plain(image: Any) -> Tensor:
-    return torch.as_tensor(image).as_subclass(Tensor).cpu()

@@ -153,7 +153,9 @@ def test_training_runs_and_its_weights_are_used(phantom_set: Path, run_bundle: R
     assert (tmp_path / "out" / "predictions" / "thick.nii.gz").is_file()
 
 
-def test_training_takes_complex_images_and_the_users_mask(scan: Path, run_bundle: Run, tmp_path: Path) -> None:
+def test_training_takes_complex_images_and_the_users_mask(
+    scan: Path, run_bundle: Run, tmp_path: Path
+) -> None:
     image = head_phantom(1, (40, 36, 2), (5.0, 5.5, 20.0)).mr.permute(2, 0, 1)[:, None]
     phase = torch.polar(torch.ones(40, 36), torch.linspace(-2, 2, 40)[:, None] + torch.zeros(36))
     for name in ("a", "b"):
@@ -175,4 +177,6 @@ def test_training_takes_complex_images_and_the_users_mask(scan: Path, run_bundle
     listing["train"] = [{"kspace": str(scan / "scan.h5")}]
     (tmp_path / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
     ended = run_bundle(NAME, ["train"], code=2, output_dir=tmp_path / "coils", **options)
-    assert "no complex image" in ended.stderr and "4 coils" in ended.stderr and "Traceback" not in ended.stderr
+    assert (
+        "no complex image" in ended.stderr and "4 coils" in ended.stderr and "Traceback" not in ended.stderr
+    )

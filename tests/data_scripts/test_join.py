@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from join import main
 
+from mdl_monai.errors import InputError
 from mdl_monai.io.records import load_records
 
 
@@ -51,6 +52,6 @@ def test_lists_of_two_sets_with_equal_names_become_one(sets: Path) -> None:
 
 @pytest.mark.parametrize("named", ["first", "first:all:0", "first:all:x", "first:other", "third:all"])
 def test_what_names_no_list_ends_in_one_sentence(named: str, sets: Path) -> None:
-    with pytest.raises(SystemExit, match="error: "):
+    with pytest.raises(InputError):
         main(["--output_dir", str(sets / "out"), "--train", f"{sets / 'data'}/{named}"])
     assert not (sets / "out").exists()

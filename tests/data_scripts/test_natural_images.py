@@ -58,7 +58,7 @@ def test_the_middle_square_is_what_it_says() -> None:
 def test_nothing_to_draw_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to draw"):
         natural_images(tmp_path, 0, 0)
-    with pytest.raises(SystemExit, match="error: there is nothing to draw"):
+    with pytest.raises(InputError, match="nothing to draw"):
         main(["--output_dir", str(tmp_path), "--drawn", "0"])
     assert not list(tmp_path.iterdir())
 

@@ -56,9 +56,9 @@ def test_a_second_run_counts_anew(tmp_path: Path) -> None:
 def test_processes_that_take_turns_draw_the_first_cases_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(case_pictures.idist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(case_pictures, "world_size", lambda: 2)
     for rank, share in enumerate(("ace", "bd")):
-        monkeypatch.setattr(case_pictures.idist, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(case_pictures, "rank", lambda rank=rank: rank)
         run(Titles(str(tmp_path / "p"), 3), *share)
     assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["a.png", "b.png", "c.png"]
 

@@ -154,8 +154,12 @@ def test_impossible_sizes_are_refused(arguments: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "levels"), [(Sense(), 0), (MaskedTransform(PermutedHadamard()), 2)], ids=["no levels", "real"]
+    ("operator", "levels"),
+    [(Sense(), 0), (MaskedTransform(PermutedHadamard()), 2)],
+    ids=["no levels", "real"],
 )
-def test_a_phase_without_wavelets_or_of_real_images_is_refused(operator: SensingOperator, levels: int) -> None:
+def test_a_phase_without_wavelets_or_of_real_images_is_refused(
+    operator: SensingOperator, levels: int
+) -> None:
     with pytest.raises(ValueError, match="phase_width needs"):
         OperatorADMMNet(operator, levels=levels, phase_width=0.04)

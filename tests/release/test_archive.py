@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mdl_monai import InputError
-from mdl_monai.release.archive import large_files, release_files, sha256, write_zip
+from mdl_monai.io.checkpoint_files import sha256
+from mdl_monai.release.archive import large_files, release_files, write_zip
 
 
 def git(folder: Path, *arguments: str) -> None:

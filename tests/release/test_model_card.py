@@ -105,15 +105,6 @@ def test_what_was_never_run_is_not_measured(bundle: Path) -> None:
     assert "<!-- table: figures/gpu_check.json -->\n*not measured*\n<!-- end -->" in render_card(bundle)
 
 
-def test_check_fails_after_a_figure_changed(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(bundle, "brain.json", SAVED)
-    main([str(bundle)])
-    assert main(["--check", str(bundle)]) == 0
-    save(bundle, "brain.json", {**SAVED, "seed": 5})
-    assert main(["--check", str(bundle)]) == 1
-    assert "README.md drifted" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "text",
     [

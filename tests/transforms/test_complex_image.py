@@ -31,7 +31,9 @@ def test_the_phase_is_smooth_and_of_many_kinds() -> None:
 def test_noise_has_the_strength_that_was_asked_for() -> None:
     values = torch.cat(
         [
-            SimulatePhased("image", noise=0.05, seed=n)({"image": torch.zeros(1, 50, 50)})["image"].std()[None]
+            SimulatePhased("image", noise=0.05, seed=n)({"image": torch.zeros(1, 50, 50)})["image"].std()[
+                None
+            ]
             for n in range(40)
         ]
     )
