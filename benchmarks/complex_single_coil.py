@@ -64,10 +64,15 @@ def main() -> None:
             "zero-filled": AdjointImage(operator),
             "TV": OperatorTV(operator, *TV),
         }
-        methods |= {"wavelet": OperatorWavelet(operator, *WAVELET), "published": published, "ours": ours}
+        methods |= {
+            "wavelet": OperatorWavelet(operator, *WAVELET),
+            "wavelet, smooth phase": OperatorWavelet(operator, *WAVELET, phase_width=0.04),
+            "published": published,
+            "ours": ours,
+        }
         figures = {method: psnr(network, borders, images.abs()) for method, network in methods.items()}
         for method, values in figures.items():
-            print(f"{ratio} % {method:12} {np.mean(values):7.3f} dB", flush=True)
+            print(f"{ratio} % {method:21} {np.mean(values):7.3f} dB", flush=True)
         above = np.subtract(figures["ours"], figures["published"])
         means = np.random.default_rng(0).choice(above, (10_000, above.size)).mean(1)
         low, high = np.percentile(means, (2.5, 97.5))

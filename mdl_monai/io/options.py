@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from mdl_monai.errors import InputError
@@ -39,3 +42,24 @@ def choice(name: object, choices: Mapping[str, T], option: str) -> T:
     if key not in choices:
         raise InputError(f"unknown {option}", expected=" or ".join(choices), found=name)
     return choices[key]
+
+
+def sigma_scale(value: object) -> float:
+    """Factor on an expected error: a number, or a ``reliability.json`` that tells how far it was off.
+
+    Raises:
+        InputError: neither a number above 0 nor such a file.
+    """
+    try:
+        factor = float(str(value))
+    except ValueError:
+        try:
+            factor = float(json.loads(Path(str(value)).read_text(encoding="utf-8"))["error_to_sigma"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                "the scale of the expected error cannot be read", where=value, found=type(error).__name__,
+                expected="a number, or the reliability.json of an evaluation with OVERLAY=uncertainty",
+            ) from error  # fmt: skip
+    if not 0 < factor < math.inf:
+        raise InputError("the scale of the expected error is not above 0", expected="a number", found=value)
+    return factor

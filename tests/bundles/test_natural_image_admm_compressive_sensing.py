@@ -65,7 +65,8 @@ def test_one_set_of_weights_serves_every_operator(
     )
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 3 and {r["method"] for r in rows} == {"OperatorADMMNet", "adjoint", "tv"}
+    assert len(rows) == 2 * 4
+    assert {r["method"] for r in rows} == {"OperatorADMMNet", "adjoint", "tv", "wavelet"}
     assert set(json.loads((tmp_path / "metrics_summary.json").read_text(encoding="utf-8"))) == {
         "psnr",
         "nmse",
@@ -178,6 +179,12 @@ def test_the_expected_error_is_trained_and_shown_beside_the_image(
     assert json.loads((tmp_path / "out" / "reliability.json").read_text(encoding="utf-8"))["cases"] == 2
     image, sigma = (nib.load(tmp_path / "out" / f / "test1.nii.gz") for f in ("predictions", "uncertainty"))
     assert image.shape == sigma.shape == (45, 70)
+    run_bundle(
+        NAME, ["inference", "evaluate", "uncertainty"], dataset_dir=images, output_dir=tmp_path / "scaled",
+        ckpt_path=tmp_path / "model.pt", sigma_scale=tmp_path / "out" / "reliability.json", **SMALL,
+    )  # fmt: skip
+    scaled = json.loads((tmp_path / "scaled" / "reliability.json").read_text(encoding="utf-8"))
+    assert scaled["error_to_sigma"] == pytest.approx(1, abs=1e-3)
 
 
 def test_the_shipped_uncertainty_is_of_the_shipped_network() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mdl_monai.errors import InputError
-from mdl_monai.io.options import choice, flag, optional
+from mdl_monai.io.options import choice, flag, optional, sigma_scale
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), (True, True), ("False", False), (0, False)])
@@ -31,3 +33,18 @@ def test_a_choice_is_found_by_its_name(name: object, expected: int) -> None:
 def test_a_name_that_is_no_choice_is_refused() -> None:
     with pytest.raises(InputError, match="(?s)unknown registration.*none or torch.*found: ants"):
         choice("ants", {"none": 1, "torch": 2}, "registration")
+
+
+def test_a_scale_is_a_number_or_what_an_evaluation_found(tmp_path: Path) -> None:
+    (tmp_path / "reliability.json").write_text('{"error_to_sigma": 1.46}', encoding="utf-8")
+    assert sigma_scale("1.3") == 1.3 and sigma_scale(2) == 2
+    assert sigma_scale(tmp_path / "reliability.json") == 1.46
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much", "damaged.json", "list.json"])
+def test_what_is_no_scale_is_refused(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("damaged.json").write_text("{", encoding="utf-8")
+    Path("list.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match="scale of the expected error"):
+        sigma_scale(value)

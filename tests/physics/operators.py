@@ -25,11 +25,13 @@ class Case:
     sampling: Sampling
     closed_form: bool = False
 
-    def draw(self, seed: int, batch: int = 2) -> tuple[Tensor, Tensor]:
+    def draw(self, seed: int, batch: int = 2, larger: int = 1) -> tuple[Tensor, Tensor]:
         """Float64 image [B, 1, H, W] and sampling [B, P, H, W] of a random size that the operator takes."""
         rng = np.random.default_rng(seed)
         unit = self.operator.multiple
-        height, width = (unit * int(n) for n in rng.integers(1, 3 if unit > 1 else 20, 2) + (unit == 1) * 3)
+        height, width = (
+            unit * int(n) for n in rng.integers(1, larger * (3 if unit > 1 else 20), 2) + (unit == 1) * 3
+        )
         sampling = torch.stack([self.sampling.draw(height, width, rng) for _ in range(batch)]).double()
         return self.image((batch, 1, height, width), rng), sampling
 

@@ -21,12 +21,12 @@ operator_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys(
 def test_adjoint_passes_the_dot_test_on_a_thousand_shapes(name: str) -> None:
     case, worst = CASES[name], 0.0
     for seed in range(SHAPES):
-        x, sampling = case.draw(seed, batch=1)
+        x, sampling = case.draw(seed, batch=1, larger=2)
         y = case.operator.A(x, sampling)
         w = torch.randn_like(y)
         left, right = inner(y, w), inner(x, case.operator.A_adjoint(w, sampling))
-        # of random vectors the product itself can be near 0
-        worst = max(worst, ((left - right).abs() / (x.norm() * w.norm())).item())
+        # of random vectors the product itself can be near 0, and of one sample of a small image nothing is left
+        worst = max(worst, ((left - right).abs() / (y.norm() * w.norm()).clamp_min(1e-30)).item())
     assert worst < 1e-10
 
 
