@@ -1,8 +1,8 @@
 """Claim: the noise in the references of `siat_visible` bounds the PSNR that any reconstruction of them can have.
 
-What is not sampled holds noise that nothing can tell. Its standard deviation is that of k-space's corners, where the head
-has next to nothing left; in the magnitude one part of it counts. A reconstruction that knows the head without error, and
-keeps the noise of the samples as their data term asks, is off by the noise of the other samples alone.
+What is not sampled holds noise that nothing can tell. Its standard deviation is taken from k-space's corners, where
+the head has next to nothing left; in the magnitude one of its two parts counts. A reconstruction that knows the head
+without error, and keeps the samples as they are, is off by the noise of the other samples alone.
 """
 
 from __future__ import annotations

@@ -141,3 +141,19 @@ class ChecksumLock:
     def save(self) -> None:
         """Write the lock file."""
         atomic_write_text(self.path, json.dumps(self.entries, indent=1, sort_keys=True) + "\n")
+
+
+def dataset_text(index: Path, content: object) -> str:
+    """What the dataset.json at `index` will hold.
+
+    Raises:
+        InputError: it is there and holds something else.
+    """
+    text = json.dumps(content, indent=1) + "\n"
+    if index.is_file() and index.read_text(encoding="utf-8") != text:
+        raise InputError(
+            "the output folder holds another data set",
+            where=index,
+            remedy="set --output_dir to another folder, or delete the dataset.json; nothing was written",
+        )
+    return text

@@ -37,7 +37,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from csmri_convert import check_content, content_digest
-from download import download
+from download import dataset_text, download
 from monai.apps import DecathlonDataset
 
 from mdl_monai.errors import InputError
@@ -155,13 +155,8 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
 
         lists = {split: [record(name) for name in names[split]] for split in names}
         lists |= parts_of_train(lists["train"])
-        index, text = output_dir / "dataset.json", json.dumps(PROPERTIES | lists, indent=1) + "\n"
-        if index.is_file() and index.read_text(encoding="utf-8") != text:
-            raise InputError(
-                "the output folder holds another data set",
-                where=index,
-                remedy="set --output_dir to another folder, or delete the dataset.json; nothing was written",
-            )
+        index = output_dir / "dataset.json"
+        text = dataset_text(index, PROPERTIES | lists)
         for here, there in FOLDERS.items():
             for name in (name for split in names.values() for name in split):
                 with atomic_path(output_dir / here / name) as temporary:

@@ -54,7 +54,7 @@ from zipfile import BadZipFile, ZipFile
 
 import nibabel as nib
 import numpy as np
-from download import download
+from download import dataset_text, download
 from hippocampus import Records, parts_of_train
 from sunnybrook_convert import (
     CHANGED,
@@ -316,13 +316,8 @@ def prepare(output_dir: Path, known: dict[str, Any] | None = None) -> dict[str, 
         for split in members
     }
     lists |= parts_of_train(lists["train"])
-    index, text = output_dir / "dataset.json", json.dumps(PROPERTIES | lists, indent=1) + "\n"
-    if index.is_file() and index.read_text(encoding="utf-8") != text:
-        raise InputError(
-            "the output folder holds another data set",
-            where=index,
-            remedy="set --output_dir to another folder, or delete the dataset.json; nothing was written",
-        )
+    index = output_dir / "dataset.json"
+    text = dataset_text(index, PROPERTIES | lists)
     for patient, by_number in slices.items():
         for number, (image, label, spacing) in by_number.items():
             affine = np.diag([*spacing, THICKNESS_MM, 1.0])

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from download import download
+from download import dataset_text, download
 from sunnybrook import CHANGED, opened
 from tqdm import tqdm
 
@@ -109,14 +109,7 @@ def record(patient: str, view: str | None) -> dict[str, str]:
 def index_text(index: Path, patients: Patients, views: Iterable[str | None]) -> str:
     """What the dataset.json at `index` will hold; refuses one that holds something else."""
     lists = {split: [record(p, v) for p in patients[split] for v in views] for split in patients}
-    text = json.dumps(PROPERTIES | lists, indent=1) + "\n"
-    if index.is_file() and index.read_text(encoding="utf-8") != text:
-        raise InputError(
-            "the output folder holds another data set",
-            where=index,
-            remedy="set --output_dir to another folder, or delete the dataset.json; nothing was written",
-        )
-    return text
+    return dataset_text(index, PROPERTIES | lists)
 
 
 def reoriented(image: Any, axes: str) -> Any:

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from monai.engines import IterationEvents, Trainer
-from monai.engines.utils import default_metric_cmp_fn, default_prepare_batch
 from monai.utils import AdversarialKeys, CommonKeys
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mdl_monai.engines.image_pool import ImagePool
 from mdl_monai.errors import InputError
+from mdl_monai.handlers.processes import world_size
 from mdl_monai.losses.adversarial import DiscriminatorLoss, GeneratorLoss
 
 MASKS = ("mask_image", "mask_label")
@@ -58,8 +58,7 @@ class CycleGANTrainer(Trainer):
         paired_loss: of translation, true image and its mask, for pairs of the same subject and grid.
         paired_weight: of the paired losses both ways.
         amp: networks in bfloat16, losses in float32.
-        non_blocking, prepare_batch, postprocessing, key_train_metric, additional_metrics, metric_cmp_fn,
-        train_handlers, decollate: as in MONAI's trainers.
+        key_train_metric, train_handlers, arguments: as in MONAI's trainers.
 
     Raises:
         ValueError: a generator, discriminator or pool is missing.
@@ -82,14 +81,9 @@ class CycleGANTrainer(Trainer):
         paired_loss: Loss | None = None,
         paired_weight: float = 10.0,
         amp: bool = False,
-        non_blocking: bool = False,
-        prepare_batch: Callable = default_prepare_batch,
-        postprocessing: Callable | None = None,
         key_train_metric: dict[str, Any] | None = None,
-        additional_metrics: dict[str, Any] | None = None,
-        metric_cmp_fn: Callable = default_metric_cmp_fn,
         train_handlers: Sequence | None = None,
-        decollate: bool = True,
+        **arguments: Any,
     ) -> None:
         for what, given, names in (
             ("generators", generators, {"a_to_b", "b_to_a"}),
@@ -98,25 +92,20 @@ class CycleGANTrainer(Trainer):
         ):
             if set(given) != names:
                 raise ValueError(f"{what} must be {sorted(names)}, found {sorted(given)}")
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        if world_size() > 1:
             raise InputError(
                 "a CycleGAN trains in one process",
-                found=f"{torch.distributed.get_world_size()}",
+                found=f"{world_size()}",
                 remedy="use `make train`, or GPUS=1",
             )
         super().__init__(
             device=device,
             max_epochs=max_epochs,
             data_loader=train_data_loader,
-            non_blocking=non_blocking,
-            prepare_batch=prepare_batch,
-            postprocessing=postprocessing,
             key_metric=key_train_metric,
-            additional_metrics=additional_metrics,
-            metric_cmp_fn=metric_cmp_fn,
             handlers=train_handlers,
             amp=False,  # MONAI's means float16 with a gradient scaler, which bfloat16 does without
-            decollate=decollate,
+            **arguments,
         )
         self.generators, self.g_optimizer = generators, g_optimizer
         self.discriminators, self.d_optimizer = discriminators, d_optimizer

@@ -6,17 +6,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor
-from tqdm import tqdm
 
 from mdl_monai.errors import InputError
+from mdl_monai.inferers.slicewise import SlicewiseInferer
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """View: the axis across its slices, in RAS."""
 
 
-class OrthogonalViews(Inferer):
+def axes_of(views: Sequence[str]) -> list[int]:
+    """The axis across the slices of each view, in the views' order.
+
+    Raises:
+        InputError: none, or one that is no view.
+    """
+    if not views or set(views) - AXES.keys():
+        raise InputError(
+            "a view is unknown", expected=", ".join(AXES), found=views, remedy="set --views \"['axial']\""
+        )
+    return [AXES[view] for view in dict.fromkeys(views)]
+
+
+class OrthogonalViews(SlicewiseInferer):
     """The mean of a 2D network's results for the slices of each view.
 
     Slices of one view alone know nothing of their neighbours, and the result steps from slice to slice; averaged
@@ -41,12 +53,8 @@ class OrthogonalViews(Inferer):
         progress: bool = False,
         mirror: bool = False,
     ) -> None:
-        if not views or set(views) - AXES.keys():
-            raise InputError(
-                "a view is unknown", expected=", ".join(AXES), found=views, remedy="set --views \"['axial']\""
-            )
-        self.axes = [AXES[view] for view in dict.fromkeys(views)]
-        self.amp, self.slices_per_batch, self.progress = amp, slices_per_batch, progress
+        super().__init__(amp, slices_per_batch, progress)
+        self.axes = axes_of(views)
         self.mirrored = [(), (2,), (3,), (2, 3)] if mirror else [()]
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -57,18 +65,9 @@ class OrthogonalViews(Inferer):
         plain = torch.as_tensor(inputs).as_subclass(Tensor)
         flat = [axis for axis in range(3) if plain.shape[2 + axis] == 1]
         flips = [dims for dims in self.mirrored if all(plain.shape[d] > 1 for d in dims)]
-        results = [
-            self._along(axis, plain.flip(dims), network, *args).flip(dims)
-            for dims in flips
-            for axis in flat[-1:] or self.axes
-        ]
+        results = []
+        for dims in flips:
+            for axis in flat[-1:] or self.axes:
+                slices_last = plain.flip(dims).movedim(2 + axis, 4)
+                results.append(super().__call__(slices_last, network, *args).movedim(4, 2 + axis).flip(dims))
         return torch.stack(results).mean(0) if len(results) > 1 else results[0]
-
-    def _along(self, axis: int, volume: Tensor, network: Callable[..., Tensor], *args: Any) -> Tensor:
-        stack = volume.movedim(2 + axis, 1)
-        slices = stack.flatten(0, 1)
-        parts = slices.split(self.slices_per_batch)
-        bar = tqdm(parts, desc="slices", disable=not self.progress or len(parts) < 2, leave=False)
-        with torch.autocast(volume.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            out = torch.cat([network(part, *args).float() for part in bar])
-        return out.unflatten(0, stack.shape[:2]).movedim(1, 2 + axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from monai.metrics.regression import compute_ssim_and_cs
@@ -55,21 +54,10 @@ def ssim_map(pred: Tensor, label: Tensor, mask: Tensor) -> Tensor:
     return out
 
 
-def ssim(pred: Tensor, label: Tensor, mask: Tensor) -> float:
-    """Mean of `ssim_map` over the mask."""
-    return ssim_map(pred, label, mask)[mask].nanmean().item()
-
-
 def gradient_magnitude(image: Tensor) -> Tensor:
     """Central differences, in HU per voxel, of [1, *spatial]; one-sided at the image's border."""
     axes = [axis for axis in range(1, image.ndim) if image.shape[axis] > 1]
     return torch.stack([d.square() for d in torch.gradient(image, dim=axes)]).sum(0).sqrt()
-
-
-def ssim_high_gradient(pred: Tensor, label: Tensor, mask: Tensor) -> float:
-    """Mean of `ssim_map` over the mask's voxels where the true CT's gradient exceeds `HIGH_GRADIENT`."""
-    edges = mask & (gradient_magnitude(label) > HIGH_GRADIENT)
-    return ssim_map(pred, label, mask)[edges].nanmean().item()
 
 
 def bone_dice(pred: Tensor, label: Tensor, mask: Tensor) -> float:
@@ -79,26 +67,20 @@ def bone_dice(pred: Tensor, label: Tensor, mask: Tensor) -> float:
     return 2 * int((a & b).sum()) / both if both else math.nan
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor, Tensor], float]] = {
-    "mae": mae,
-    "psnr": psnr,
-    "ssim": ssim,
-    "ssim_high_gradient": ssim_high_gradient,
-    "bone_dice": bone_dice,
-}
-
-
-def synthesis_metrics(pred: Tensor, label: Tensor, mask: Tensor) -> dict[str, float]:
+def synthesis_metrics(pred: Tensor, label: Tensor) -> dict[str, float]:
     """All figures of one case by name; NaN where the mask holds none of the voxels that a figure is about.
+
+    `ssim` is the mean of `ssim_map` over the mask, `ssim_high_gradient` that over its voxels where the true CT's
+    gradient exceeds `HIGH_GRADIENT`.
 
     Args:
         pred: synthetic CT in HU, [1, H, W] or [1, H, W, D].
-        label: true CT in HU.
-        mask: the body, not 0.
+        label: [2, ...]: true CT in HU, and the body, not 0.
 
     Raises:
         ValueError: if the shapes differ, or a value in the mask is not finite: a figure without those would flatter.
     """
+    label, mask = label[:1], label[1:]
     if not pred.shape == label.shape == mask.shape:
         raise ValueError(
             f"pred {tuple(pred.shape)}, label {tuple(label.shape)} and mask {tuple(mask.shape)} differ in shape"
@@ -108,9 +90,12 @@ def synthesis_metrics(pred: Tensor, label: Tensor, mask: Tensor) -> dict[str, fl
     for name, image in (("pred", x), ("label", g)):
         if not image[body].isfinite().all():
             raise ValueError(f"{name} holds values in the mask that are not finite")
-    return {name: metric(x, g, body) for name, metric in METRICS.items()}
-
-
-def synthesis_row(pred: Tensor, label: Tensor) -> dict[str, float]:
-    """`synthesis_metrics` as a row of a table, for `label` [2, *spatial]: true CT and mask."""
-    return synthesis_metrics(pred, label[:1], label[1:])
+    structure = ssim_map(x, g, body)
+    edges = body & (gradient_magnitude(g) > HIGH_GRADIENT)
+    return {
+        "mae": mae(x, g, body),
+        "psnr": psnr(x, g, body),
+        "ssim": structure[body].nanmean().item(),
+        "ssim_high_gradient": structure[edges].nanmean().item(),
+        "bone_dice": bone_dice(x, g, body),
+    }

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
 
-from mdl_monai.inferers.orthogonal_views import AXES
+from mdl_monai.inferers.orthogonal_views import AXES, axes_of
 
 
 class RandViewSliced(Randomizable, MapTransform):
@@ -23,7 +23,7 @@ class RandViewSliced(Randomizable, MapTransform):
 
     def __init__(self, keys: KeysCollection, views: Sequence[str] = tuple(AXES)) -> None:
         MapTransform.__init__(self, keys)
-        self.axes = [AXES[view] for view in views]
+        self.axes = axes_of(views)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Record with volumes to record with plain tensors [C, H, W]."""

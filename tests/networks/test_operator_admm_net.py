@@ -169,7 +169,9 @@ def test_a_phase_without_wavelets_or_of_real_images_is_refused(
 def test_a_trace_holds_for_other_masks_coils_and_sizes() -> None:
     """What is done faster for whole columns and for coils that are not there must not be in it for good."""
     network = network_of_kind("coils, smooth phase").eval()
-    traced = torch.jit.trace(network, border("coils, smooth phase", batch=1, size=(32, 40)), check_trace=False)
+    traced = torch.jit.trace(
+        network, border("coils, smooth phase", batch=1, size=(32, 40)), check_trace=False
+    )
     rng = np.random.default_rng(2)
     drawn = CoilSampling("random2d", 0.3, 3).draw(27, 34, rng)[None]
     image = from_channels(torch.rand(1, 2, 27, 34))
