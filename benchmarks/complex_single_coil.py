@@ -26,7 +26,7 @@ from mdl_monai.physics.orthonormal import Fourier
 from mdl_monai.physics.sensing import to_channels
 
 ABOVE_DB = 1.0
-# chosen on four slices of `open_ms_val` with one coil at 20 and 40 %
+# chosen on four slices of `open_ms_val` with one coil at 20 and 40 %; with the smooth phase not chosen anew
 TV = (0.001, 0.02)  # weight and penalty
 WAVELET = (0.0003, 0.02)
 WEIGHTS = (

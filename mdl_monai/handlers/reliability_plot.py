@@ -25,10 +25,11 @@ class ReliabilityPlot:
 
     Args:
         output_dir: receives the files.
+        scale: that the sigmas were multiplied by, for the record: ``scale`` in the file.
     """
 
-    def __init__(self, output_dir: str) -> None:
-        self.output_dir, self.reliability = Path(output_dir), Reliability()
+    def __init__(self, output_dir: str, scale: float = 1.0) -> None:
+        self.output_dir, self.scale, self.reliability = Path(output_dir), scale, Reliability()
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose output is decollated and postprocessed."""
@@ -54,7 +55,7 @@ class ReliabilityPlot:
             whole.join(part)
         if rank() != 0 or not whole.ranks:
             return
-        result = whole.result()
+        result = {**whole.result(), "scale": self.scale}
         atomic_write_text(self.output_dir / "reliability.json", json.dumps(result, indent=1) + "\n")
         with atomic_path(self.output_dir / "reliability.png") as path:
             reliability_figure(result).savefig(path, dpi=DPI, format="png")

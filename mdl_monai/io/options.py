@@ -54,7 +54,8 @@ def sigma_scale(value: object) -> float:
         factor = float(str(value))
     except ValueError:
         try:
-            factor = float(json.loads(Path(str(value)).read_text(encoding="utf-8"))["error_to_sigma"])
+            told = json.loads(Path(str(value)).read_text(encoding="utf-8"))
+            factor = float(told["error_to_sigma"]) * float(told["scale"])  # of a run that had one already
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 "the scale of the expected error cannot be read", where=value, found=type(error).__name__,

@@ -31,8 +31,8 @@ class Reliability:
         for row, value in enumerate((np.ones_like(s), s**2, e**2)):
             self.sums[row] += np.bincount(place, value, minlength=self.sums.shape[1])
         self.within += [(np.abs(e) <= n * s).sum() for n in (1, 2)]
-        rank = float(spearmanr(s, np.abs(e)).statistic) if np.ptp(s) and np.ptp(np.abs(e)) else 0.0
-        self.ranks.append(rank)  # a constant tells nothing
+        varied = np.ptp(s) > 0 and np.ptp(np.abs(e)) > 0
+        self.ranks.append(float(spearmanr(s, np.abs(e)).statistic) if varied else np.nan)
 
     def join(self, other: Reliability) -> None:
         """The cases of another, too."""
@@ -48,7 +48,7 @@ class Reliability:
             ``error_to_sigma``: their ratio over all pixels, 1 for a sigma that is right on the whole;
             ``calibration_error``: mean over the pixels of their bin's abs(log2(error / sigma)), 1 for a factor of 2;
             ``within_1_sigma`` and ``within_2_sigma``: shares of the pixels, 0.683 and 0.954 of a Gaussian error;
-            ``rank_correlation``: Spearman's, of sigma and abs(error), mean over the cases.
+            ``rank_correlation``: Spearman's, of sigma and abs(error), mean over the cases in which both vary.
         """
         pixels, sigma, error = self.sums[:, self.sums[0] > 0]
         rms_sigma, rms_error = (np.sqrt(total / pixels) for total in (sigma, error))
@@ -62,6 +62,8 @@ class Reliability:
             "calibration_error": float((off * pixels).sum() / pixels.sum()),
             "within_1_sigma": float(self.within[0] / pixels.sum()),
             "within_2_sigma": float(self.within[1] / pixels.sum()),
-            "rank_correlation": float(np.mean(self.ranks)),
+            "rank_correlation": float(np.mean(ranks))
+            if (ranks := [r for r in self.ranks if r == r])
+            else 0.0,
             "cases": len(self.ranks),
         }

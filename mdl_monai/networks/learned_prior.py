@@ -11,9 +11,8 @@ def circular_pad(images: Tensor, multiple: int) -> Tensor:
     """Continue periodic images [B, C, H, W] at bottom and right, up to multiples of a number."""
     for axis in (-2, -1):
         n = images.shape[axis]
-        if (
-            n % multiple or torch.jit.is_tracing()
-        ):  # not F.pad, which a traced program holds for one size alone
+        # not F.pad, which a traced program holds for one size alone
+        if n % multiple or torch.jit.is_tracing():
             places = torch.arange((n + multiple - 1) // multiple * multiple, device=images.device) % n
             images = images.index_select(axis, places)
     return images

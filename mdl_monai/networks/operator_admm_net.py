@@ -40,8 +40,8 @@ class OperatorADMMNet(nn.Module):
     multiplies it back. It starts as classical wavelet ADMM.
 
     With a `phase_width`, the prior acts on the image divided by its smooth phase, which the low frequencies of the
-    first x tell: nearly real, so that the imaginary part has its own, larger thresholds. This is a soft form of the
-    phase constraint of partial Fourier imaging; the x step still weighs what was measured.
+    first x tell: nearly real, so that S shrinks real and imaginary part apart, the latter by more. This is a soft
+    form of the phase constraint of partial Fourier imaging; the x step still weighs what was measured.
 
     With ``levels=0`` there is no W: ``u = x + b``, ``v = u + d``, ``b <- b + eta (x - v)``, and x is drawn to v - b.
 

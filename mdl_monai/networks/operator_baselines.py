@@ -71,7 +71,7 @@ class OperatorADMM(nn.Module, ABC):
 
 
 class LeastSquares(OperatorADMM):
-    """CG-SENSE (Pruessmann et al. 2001): conjugate gradients from 0 with a small penalty on the image's energy.
+    """CG-SENSE (Pruessmann et al. 2001): conjugate gradients from A^H y with a small penalty on the image's energy.
 
     Args:
         operator: A; its number of steps in each iteration.
@@ -115,8 +115,11 @@ class OperatorWavelet(OperatorADMM):
         weight: of the details, for images of peak 1.
         penalty: of the splitting.
         iterations: number of iterations.
-        phase_width: of the low frequencies that tell a smooth phase, as in `low_frequency_phase`: the details are
-            those of the image without it, the imaginary ones with a larger weight. 0: any phase.
+        phase_width: of the low frequencies that tell a smooth phase, as in `low_frequency_phase`, anew in each
+            iteration: the details are those of the image without it, the imaginary ones with a larger weight. 0: any
+            phase, and the only choice for real images.
+        levels: scales of the wavelets. The average beyond the last has no weight: where an operator does not measure
+            the low frequencies, one level is best.
     """
 
     def __init__(
@@ -126,9 +129,12 @@ class OperatorWavelet(OperatorADMM):
         penalty: float = 0.05,
         iterations: int = 60,
         phase_width: float = 0.0,
+        levels: int = 4,
     ) -> None:
         super().__init__(operator, weight, penalty, iterations)
-        self.frame, self.phase_width = WaveletReconstruction(), phase_width
+        if phase_width and not operator.complex_image:
+            raise ValueError("phase_width needs an operator of complex images")
+        self.frame, self.phase_width = WaveletReconstruction(levels=levels), phase_width
 
     def proximal(self, image: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Shrunken coefficients less the multiplier, back in the image."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mdl_monai.errors import InputError
 from mdl_monai.physics.sampling import Sampling
 from mdl_monai.physics.sensing import SensingOperator
 
@@ -21,6 +22,8 @@ class OperatorMixture(SensingOperator):
     """
 
     def __init__(self, operators: Sequence[SensingOperator]) -> None:
+        if not operators:
+            raise InputError("there is no operator", remedy="name one, as in --train_sensings fourier")
         super().__init__(operators[0].complex_image)
         self.operators = nn.ModuleList(operators)
         self.multiple = math.lcm(*(operator.multiple for operator in operators))

@@ -103,7 +103,8 @@ class CoilSampling(Sampling):
             if self.given.shape != (height, width):
                 raise InputError(
                     "the mask has another size than the image", expected=f"a mask of {height} x {width}",
-                    found=" x ".join(map(str, self.given.shape)), remedy="leave --mask_file out to generate one",
+                    found=" x ".join(map(str, self.given.shape)),
+                    remedy="leave --mask_file out to generate one, or in training set --crop_size 0",
                 )  # fmt: skip
             return torch.from_numpy(self.given).float()[None]
         name = str(rng.choice(self.names, p=self.weights))

@@ -35,9 +35,8 @@ class Sense(SensingOperator):
     def prepare(self, adjoint: Tensor, sampling: Tensor) -> tuple[Tensor, ...]:
         """A^H y, weights of k-space with DC at [0, 0], and maps; one row of weights if whole columns are sampled."""
         mask, maps = split_sampling(sampling)
-        if not (
-            torch.jit.is_tracing() or torch.compiler.is_exporting()
-        ):  # they would hold for the example alone
+        # what is left out here would be left out of an exported program for any input
+        if not (torch.jit.is_tracing() or torch.compiler.is_exporting()):
             rows = mask[..., :1, :]
             mask = rows if bool((mask == rows).all()) else mask
             maps = maps[:, maps.flatten(2).abs().amax((0, 2)) > 0]

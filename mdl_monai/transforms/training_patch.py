@@ -17,11 +17,11 @@ class RandSliced(Randomizable, MapTransform):
     """Random slice, one that is not empty, of a volume along its last axis; a slice passes as it is.
 
     Args:
-        keys: images [1, H, W] or [1, H, W, D].
+        keys: images [c, H, W] or [c, H, W, D].
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Record with an image to record with a plain tensor [1, H, W]."""
+        """Record with an image to record with a plain tensor [c, H, W]."""
         record = dict(data)
         for key in self.key_iterator(record):
             image = torch.as_tensor(record[key]).as_subclass(Tensor)
@@ -46,7 +46,7 @@ class RandTrainingPatchd(Randomizable, MapTransform):
     not, so it is faded (`taper`): else the network would learn to mend jumps that no scan has.
 
     Args:
-        keys: images [1, H, W].
+        keys: images [c, H, W].
         size: side of the patch in pixels; 0 keeps the whole slice.
         margin: width of the fading in pixels.
     """
@@ -56,7 +56,7 @@ class RandTrainingPatchd(Randomizable, MapTransform):
         self.size, self.margin = size, margin
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Record with an image to record with its patch [1, size, size] (or the whole [1, H, W])."""
+        """Record with an image to record with its patch [c, size, size] (or the whole [c, H, W])."""
         record = dict(data)
         for key in self.key_iterator(record):
             image = self._crop(torch.as_tensor(record[key]).as_subclass(Tensor))

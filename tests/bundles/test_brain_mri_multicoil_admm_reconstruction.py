@@ -158,22 +158,24 @@ def test_training_takes_complex_images_and_the_users_mask(
 ) -> None:
     image = head_phantom(1, (40, 36, 2), (5.0, 5.5, 20.0)).mr.permute(2, 0, 1)[:, None]
     phase = torch.polar(torch.ones(40, 36), torch.linspace(-2, 2, 40)[:, None] + torch.zeros(36))
-    for name in ("a", "b"):
+    for name, slices in (("a", 2), ("b", 2), ("c", 1)):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
-            file["kspace"] = fft2c(image * phase).numpy()
-    listing = {"train": [{"kspace": "a.h5"}], "val": [{"kspace": "b.h5"}]}
+            file["kspace"] = fft2c(image * phase)[:slices].numpy()
+    listing = {"train": [{"kspace": "a.h5"}, {"kspace": "c.h5"}], "val": [{"kspace": "b.h5"}]}
     (tmp_path / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
     np.save(tmp_path / "mask.npy", np.arange(36)[None].repeat(40, 0) % 3 == 0)
     options = {
         "dataset_dir": tmp_path, "image_key": "kspace", "val_split": "val", "max_epochs": 1, "val_interval": 1,
-        "batch_size": 1, "crop_size": 0, "coils": 2, "train_coils": 2, "mask_file": tmp_path / "mask.npy",
+        "batch_size": 2, "crop_size": 0, "coils": 2, "train_coils": 2, "mask_file": tmp_path / "mask.npy",
         "network_def__stages": 2, "network_def__features": 6, "network_def__deep_features": 6,
     }  # fmt: skip
     run_bundle(NAME, ["train"], output_dir=tmp_path / "out", **options)
     assert (tmp_path / "out" / "model.pt").is_file()
     np.save(tmp_path / "mask.npy", np.ones((36, 40), bool))
     ended = run_bundle(NAME, ["train"], code=2, output_dir=tmp_path / "other", **options)
-    assert "another size" in ended.stderr and "Traceback" not in ended.stderr
+    assert (
+        "another size" in ended.stderr and "--crop_size 0" in ended.stderr and "Traceback" not in ended.stderr
+    )
     listing["train"] = [{"kspace": str(scan / "scan.h5")}]
     (tmp_path / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
     ended = run_bundle(NAME, ["train"], code=2, output_dir=tmp_path / "coils", **options)

@@ -181,7 +181,8 @@ def test_the_expected_error_is_trained_and_shown_beside_the_image(
     assert image.shape == sigma.shape == (45, 70)
     run_bundle(
         NAME, ["inference", "evaluate", "uncertainty"], dataset_dir=images, output_dir=tmp_path / "scaled",
-        ckpt_path=tmp_path / "model.pt", sigma_scale=tmp_path / "out" / "reliability.json", **SMALL,
+        ckpt_path=tmp_path / "model.pt", sigma_scale=tmp_path / "out" / "reliability.json", baselines="true",
+        baseline_networks__tv__iterations=2, baseline_networks__wavelet__iterations=2, **SMALL,
     )  # fmt: skip
     scaled = json.loads((tmp_path / "scaled" / "reliability.json").read_text(encoding="utf-8"))
     assert scaled["error_to_sigma"] == pytest.approx(1, abs=1e-3)

@@ -36,9 +36,9 @@ def test_a_name_that_is_no_choice_is_refused() -> None:
 
 
 def test_a_scale_is_a_number_or_what_an_evaluation_found(tmp_path: Path) -> None:
-    (tmp_path / "reliability.json").write_text('{"error_to_sigma": 1.46}', encoding="utf-8")
+    (tmp_path / "reliability.json").write_text('{"error_to_sigma": 0.5, "scale": 3}', encoding="utf-8")
     assert sigma_scale("1.3") == 1.3 and sigma_scale(2) == 2
-    assert sigma_scale(tmp_path / "reliability.json") == 1.46
+    assert sigma_scale(tmp_path / "reliability.json") == 1.5
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much", "damaged.json", "list.json"])

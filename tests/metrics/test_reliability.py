@@ -68,4 +68,5 @@ def test_a_case_without_variety_has_no_rank_and_spoils_none() -> None:
     reliability = Reliability()
     reliability.add(torch.full((30,), 0.1), torch.rand(30))
     reliability.add(torch.linspace(0.1, 1, 30), torch.linspace(0.1, 1, 30))
-    assert reliability.result()["rank_correlation"] == pytest.approx(0.5)
+    assert reliability.result()["rank_correlation"] == pytest.approx(1)
+    assert reliability.result()["cases"] == 2

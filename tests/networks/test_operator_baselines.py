@@ -77,3 +77,8 @@ def test_tv_finds_the_minimum_that_our_closed_form_solver_finds() -> None:
     theirs = TVReconstruction(weight, 0.2, 800)(border)
     assert energy(ours) == pytest.approx(energy(theirs), rel=2e-3)
     assert energy(ours) < 0.9 * energy(adjoint)
+
+
+def test_the_phase_of_real_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="complex images"):
+        OperatorWavelet(MaskedTransform(Fourier()), phase_width=0.04)

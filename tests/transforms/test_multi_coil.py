@@ -104,3 +104,17 @@ def test_raw_data_of_a_scan_is_no_complex_image(tmp_path: Path, options: dict) -
     write(tmp_path / "a.h5", maps=False, **options)
     with pytest.raises(InputError, match="OVERLAY=kspace"):
         LoadComplexd("image")({"image": tmp_path / "a.h5"})
+
+
+@pytest.mark.parametrize("coils", [1, COILS])
+def test_without_maps_the_reference_is_the_root_of_the_sum_of_squares_of_all(
+    coils: int, tmp_path: Path
+) -> None:
+    image = write(tmp_path / "a.h5", maps=False, coils=coils)
+    seen = image[:, None] * simulated_coil_maps(coils, (H, W)) if coils > 1 else image[:, None]
+    simulation = CoilSampling("cartesian1d", 0.5, coils)
+    record = LoadMultiCoild("file", simulation=simulation)({"file": tmp_path / "a.h5"})
+    label = record["label"].as_tensor().permute(3, 0, 1, 2)
+    torch.testing.assert_close(label[:, 0], seen.abs().square().sum(1).sqrt(), atol=1e-5, rtol=1e-4)
+    assert not label[:, 1].any()
+    assert record["image"].shape[0] == 3 + 2 * coils
