@@ -87,7 +87,17 @@ class NonCartesianSense(Sense):
         return (maps.conj() * adjoint(weights * measurement, points, norm="ortho")).sum(1, keepdim=True)
 
     def prepare(self, adjoint: Tensor, sampling: Tensor) -> tuple[Tensor, ...]:
-        """A^H y, kernel of the convolution, and the maps."""
+        """A^H y, kernel of the convolution, and the maps.
+
+        Raises:
+            InputError: the sampling is not of this trajectory.
+        """
+        cells = self.cells(sampling.shape[-2], sampling.shape[-1]).to(sampling)
+        if not bool((sampling[:, :1] == cells).all()):
+            raise InputError(
+                "what was measured does not lie on the operator's trajectory", expected="samples on it",
+                found="another sampling, as of Cartesian data", remedy="leave OVERLAY=radial out",
+            )  # fmt: skip
         maps = split_sampling(sampling)[1]
         return adjoint, self._parts(maps)[-1], maps
 

@@ -104,3 +104,11 @@ def test_the_middle_of_the_trajectory_is_the_middle_of_the_grid(size: tuple[int,
     operator = NonCartesianSense(torch.zeros(2, 1))
     cells = operator.cells(*size)
     assert cells.sum() == 1 and cells[0, size[0] // 2, size[1] // 2] == 1
+
+
+def test_cartesian_data_is_refused(operator: NonCartesianSense, sampling: torch.Tensor) -> None:
+    cartesian = sampling.clone()
+    cartesian[:, 0] = 0
+    cartesian[:, 0, :, ::3] = 1
+    with pytest.raises(InputError, match="does not lie on the operator's trajectory"):
+        operator.prepare(image(0), cartesian)
