@@ -15,6 +15,7 @@ from monai.networks import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
+from mdl_monai.errors import InputError
 from mdl_monai.handlers.load_weights import LoadWeights
 from mdl_monai.io.atomic import atomic_write_text
 from mdl_monai.losses.mind_loss import MindLoss
@@ -97,9 +98,15 @@ class SynthesisQuality:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
-        self.typical = (
-            json.loads(self.typical_path.read_text(encoding="utf-8")) if self.typical_path.is_file() else None
-        )
+        self.typical = None
+        if self.typical_path.is_file():
+            try:
+                self.typical = json.loads(self.typical_path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise InputError(
+                    "the record of typical inputs is damaged", where=self.typical_path, found=error,
+                    remedy="get the bundle again, or train again",
+                ) from error  # fmt: skip
         if self.reverse is not None and self.reverse_ckpt is not None:
             LoadWeights(self.reverse_ckpt, self.reverse)()
 

@@ -51,6 +51,7 @@ class Reliability:
             ``rank_correlation``: Spearman's, of sigma and abs(error), mean over the cases in which both vary.
         """
         pixels, sigma, error = self.sums[:, self.sums[0] > 0]
+        ranks = [rank for rank in self.ranks if not np.isnan(rank)]
         rms_sigma, rms_error = (np.sqrt(total / pixels) for total in (sigma, error))
         off = np.abs(np.log2(np.maximum(rms_error, 1e-12) / np.maximum(rms_sigma, 1e-12)))
         return {
@@ -62,8 +63,6 @@ class Reliability:
             "calibration_error": float((off * pixels).sum() / pixels.sum()),
             "within_1_sigma": float(self.within[0] / pixels.sum()),
             "within_2_sigma": float(self.within[1] / pixels.sum()),
-            "rank_correlation": float(np.mean(ranks))
-            if (ranks := [r for r in self.ranks if r == r])
-            else 0.0,
+            "rank_correlation": float(np.mean(ranks)) if ranks else 0.0,
             "cases": len(self.ranks),
         }

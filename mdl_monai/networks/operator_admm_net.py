@@ -126,19 +126,19 @@ class OperatorADMMNet(nn.Module):
             x = adjoint / peak
             prepared = self.operator.prepare(x, sampling)
         prior, b = torch.zeros_like(x), torch.zeros_like(x)
-        memory, images, phase = torch.zeros(0, device=image.device), [], torch.ones_like(x)
+        memory, images = torch.zeros(0, device=image.device), []
+        phase: Tensor | None = None
         for n, cnn in enumerate(self.priors):
             x = self._x(prior, rho[:, n], prepared, x)
             images.append(x)
-            if self.phase_width and n == 0:
+            if self.phase_width and phase is None:
                 phase = self._phase(x)
-            flat = x * phase.conj() if self.phase_width else x
+            flat = x if phase is None else x * phase.conj()
             u, b = self._shrunken(flat, b, n, condition[:, n, 1])
             seen = circular_pad(torch.cat([to_channels(u), to_channels(flat)], 1), 4)
             d, memory = cnn(seen, memory, condition[:, n, self.scales :])
             prior = u + from_channels(d[..., : x.shape[-2], : x.shape[-1]])
-            if self.phase_width:
-                prior = prior * phase
+            prior = prior if phase is None else prior * phase
             if self.frame is None:
                 b = b + self.eta[n] * (x - prior)
                 prior = prior - b

@@ -87,13 +87,19 @@ Both = Callable[..., list[Any]]
 
 @pytest.fixture(scope="session")
 def one_and_two(run_bundle: Run) -> Both:
-    """Evaluate a bundle in one process and in two: (name, folder, overlays, options) to both runs' JSON `file`."""
+    """Evaluate a bundle in one process and in two: (name, folder, overlays, options) to both runs' JSON `file`.
+
+    With `keys`, both must have `count` cases and the same means under each.
+    """
 
     def run(
         name: str,
         folder: Path,
         overlays: Sequence[str] = (),
         file: str = "metrics_summary.json",
+        keys: Sequence[str] = (),
+        count: int = 0,
+        rtol: float = 1e-5,
         **options: object,
     ) -> list[Any]:
         read = []
@@ -102,6 +108,10 @@ def one_and_two(run_bundle: Run) -> Both:
             layers = ["inference", "evaluate", *overlays, *further]
             run_bundle(name, layers, processes=processes, output_dir=out, **options)
             read.append(json.loads((out / file).read_text(encoding="utf-8")))
+        for key in keys:
+            first, second = (summary[key] for summary in read)
+            assert first["count"] == second["count"] == count, key
+            assert second["mean"] == pytest.approx(first["mean"], rel=rtol), key
         return read
 
     return run

@@ -134,11 +134,10 @@ def test_two_processes_train_and_evaluate_as_one(
         **SMALL,
     )
     assert not any(k.startswith("module.") for k in torch.load(tmp_path / "train" / "model.pt"))
-    one, two = one_and_two(
-        NAME, tmp_path, dataset_dir=images, split="['test', 'val']", ckpt_path=small_weights, **SMALL
-    )
-    assert one["psnr"]["count"] == two["psnr"]["count"] == 4
-    assert two["psnr"]["mean"] == pytest.approx(one["psnr"]["mean"], rel=1e-5)
+    one_and_two(
+        NAME, tmp_path, keys=("psnr",), count=4, dataset_dir=images, split="['test', 'val']",
+        ckpt_path=small_weights, **SMALL,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 
+from mdl_monai.errors import InputError
 from mdl_monai.handlers.synthesis_pictures import SynthesisPictures
 from mdl_monai.handlers.synthesis_quality import SynthesisQuality, TypicalInputs
 from mdl_monai.inferers.orthogonal_views import OrthogonalViews
@@ -116,3 +118,10 @@ def test_an_image_unlike_the_training_set_is_warned_of(tmp_path: Path) -> None:
     assert like["contrast_distance"] == pytest.approx(0, abs=1e-6) and like["warnings"] == []
     other = judged(tmp_path, phantom_case(darker=0.5)[0], ct)
     assert other["contrast_distance"] > 0.1 and "contrast" in other["warnings"][0]
+
+
+def test_a_damaged_record_of_typical_inputs_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "typical_inputs.json").write_text("{", encoding="utf-8")
+    quality = SynthesisQuality(str(tmp_path), RANGE, OrthogonalViews(), str(tmp_path / "model.pt"))
+    with pytest.raises(InputError, match="typical inputs is damaged"):
+        quality._start(Engine(lambda engine, batch: None))

@@ -27,3 +27,10 @@ def test_further_weights_keep_their_own_plan_where_they_need_not_agree(tmp_path:
     assert found == {"generator": "resnet", "spacing": [1, 1, 1], "features": 8}
     with pytest.raises(InputError, match=r"(?s)another generator.*plan\.json.*expected: unet.*found: resnet"):
         agreeing_plan(tmp_path / "reverse.pt", PLAN, ["spacing", "generator"])
+
+
+@pytest.mark.parametrize("content", ["{", "5", "null", "[1]"])
+def test_a_file_that_holds_no_plan_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(InputError, match=r"plan\.json is not valid JSON"):
+        read_plan(tmp_path / "model.pt", PLAN)

@@ -69,9 +69,9 @@ def test_every_reference_of_a_record_is_resolved_and_asked_for(tmp_path: Path) -
 
 
 def test_a_plain_folder_is_read_in_order(tmp_path: Path) -> None:
-    for name in ("b.nii", "a.nii.gz", "notes.txt"):
+    for name in ("b.nii", "a.nii.gz", "notes.txt", "c.mrd", "d.hdf5"):
         (tmp_path / name).touch()
-    assert [r["case"] for r in load_records(tmp_path, "anything")] == ["a", "b"]
+    assert [r["case"] for r in load_records(tmp_path, "anything")] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
